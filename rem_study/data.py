@@ -1,0 +1,213 @@
+"""Labelled images: loaded once, held on the device as uint8, normalised and augmented a batch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rem_study.errors import InputError
+from rem_study.seeds import generator
+from rem_study.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crops after padding by `padding` pixels, and horizontal flips if `flip`."""
+
+    padding: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images.
+
+    Attributes:
+        train_images, test_images: uint8 (N, C, H, W).
+        train_labels, test_labels: int64 (N,), in [0, num_classes).
+        augmentation: what training applies, or None.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    augmentation: Augmentation | None
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Mean of the training pixels, float32 (1, C, 1, 1), for pixels in [0, 1]."""
+        return _channel_moments(self.train_images)[0]
+
+    @cached_property
+    def std(self) -> Tensor:
+        """Standard deviation of the training pixels, float32 (1, C, 1, 1)."""
+        return _channel_moments(self.train_images)[1]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) to float32 of zero mean and unit variance over the training set."""
+        return images.float().sub_(self.mean * 255).div_(self.std * 255)
+
+    @property
+    def white(self) -> Tensor:
+        """The largest normalised pixel value, float32 (1, C, 1, 1)."""
+        return (1 - self.mean) / self.std
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of every pixel and label, the same on every machine."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data on `device`."""
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
+    shares = counts / counts.sum(1, keepdim=True)
+    values = torch.arange(256, device=images.device, dtype=torch.float64) / 255
+    mean = shares @ values
+    std = (shares @ values.square() - mean.square()).sqrt()
+    return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
+
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _digits(spec: DataSpec) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    order = torch.randperm(len(images), generator=generator("digits", "train/test")).numpy()
+    cut = spec.train_samples or 1437
+    if cut + (spec.test_samples or 1) > len(images):
+        raise InputError(f"data.train_samples: digits have {len(images)} images in all, test images included")
+    train, test = order[:cut], order[cut:]
+    return images[train], digits.target[train], images[test], digits.target[test]
+
+
+def _torchvision(class_name: str) -> Callable[[DataSpec], Arrays]:
+    def read(spec: DataSpec) -> Arrays:
+        import torchvision.datasets
+
+        if spec.root is None:
+            raise InputError(f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files")
+        parts: list[np.ndarray] = []
+        for train in (True, False):
+            try:
+                part = getattr(torchvision.datasets, class_name)(spec.root, train=train, download=spec.download)
+            except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, pickle errors
+                hint = "" if spec.download else "; data.download: true fetches it"
+                reason = " ".join(str(error).split()).split(". You can use")[0]
+                raise InputError(f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}") from None
+            images = np.asarray(part.data)
+            images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+            parts += [np.ascontiguousarray(images), np.asarray(part.targets)]
+        return parts[0], parts[1], parts[2], parts[3]
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Source:
+    read: Callable[[DataSpec], Arrays]
+    num_classes: int
+    image_size: int
+    augmentation: Augmentation
+    augment: bool  # whether training augments unless the study says otherwise
+
+
+_SOURCES = {
+    "digits": _Source(_digits, 10, 16, Augmentation(padding=1, flip=False), augment=False),
+    "fashion_mnist": _Source(_torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True),
+    "cifar10": _Source(_torchvision("CIFAR10"), 10, 32, Augmentation(padding=4, flip=True), augment=True),
+}
+
+
+@lru_cache(maxsize=4)
+def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
+    """The data set of a study, on `device`; kept in memory for the next call.
+
+    Raises:
+        InputError: the files are missing, or fewer than the study asks for.
+    """
+    source = _SOURCES[spec.name]
+    train_images, train_labels, test_images, test_labels = source.read(spec)
+    size = spec.image_size or source.image_size
+    dataset = Dataset(
+        name=spec.name,
+        train_images=_resize(torch.from_numpy(train_images), size),
+        train_labels=torch.from_numpy(train_labels).long(),
+        test_images=_resize(torch.from_numpy(test_images), size),
+        test_labels=torch.from_numpy(test_labels).long(),
+        num_classes=source.num_classes,
+        augmentation=source.augmentation if (source.augment if spec.augment is None else spec.augment) else None,
+    )
+    for part, wanted in (("train", spec.train_samples), ("test", spec.test_samples)):
+        images, labels = getattr(dataset, f"{part}_images"), getattr(dataset, f"{part}_labels")
+        if wanted is None:
+            continue
+        if wanted > len(images):
+            raise InputError(f"data.{part}_samples: {wanted} asked for, {spec.name} has {len(images)}")
+        kept = torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
+        dataset = replace(dataset, **{f"{part}_images": images[kept], f"{part}_labels": labels[kept]})
+    return dataset.to(torch.device(device))
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
+    """Each image of (B, C, H, W) shifted by up to `padding` pixels either way, zeros moving in."""
+    count, _, height, width = images.shape
+    padded = F.pad(images, [padding] * 4)
+    shifts = torch.randint(0, 2 * padding + 1, (2, count), generator=rng).to(images.device)
+    rows = shifts[0, :, None] + torch.arange(height, device=images.device)
+    columns = shifts[1, :, None] + torch.arange(width, device=images.device)
+    samples = torch.arange(count, device=images.device)[:, None, None]
+    return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def batch_flip(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Each image of (B, C, H, W) mirrored left to right with probability one half."""
+    flip = (torch.rand(len(images), generator=rng) < 0.5).to(images.device)
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+def augment(images: Tensor, augmentation: Augmentation, rng: torch.Generator) -> Tensor:
+    """The data set's random crops and flips, applied to normalised images (B, C, H, W)."""
+    images = batch_crop(images, augmentation.padding, rng)
+    return batch_flip(images, rng) if augmentation.flip else images
+
+
+def report_half(count: int, *seed: object) -> Tensor:
+    """A fixed random half of `count` samples: bool (count,), True on the report split, False on selection.
+
+    It depends on the study's seed only, never on the replicate: a sample that helps to choose a
+    configuration in one replicate must not judge it in another.
+    """
+    order = torch.randperm(count, generator=generator("report half", *seed))
+    half = torch.zeros(count, dtype=torch.bool)
+    half[order[: count // 2]] = True
+    return half

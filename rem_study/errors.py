@@ -1,0 +1,9 @@
+"""The two kinds of failure that a user of rem-study can meet."""
+
+
+class InputError(ValueError):
+    """What the user gave is wrong. The message is one line per mistake and names file and field."""
+
+
+class UnlearningError(RuntimeError):
+    """A configuration broke the method it was given to (a loss that is not finite, say); the trial fails."""

@@ -1,0 +1,79 @@
+"""A study's winners in the format a person or a program asks for; reads the study's folder, trains
+nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from rem_study.errors import InputError
+
+FORMATS = ("yaml", "json", "csv", "parquet")
+
+
+def study_file(folder: Path, name: str) -> Path:
+    """The path of one of a study's files. Raises InputError naming the folder or file that is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not (folder / name).is_file():
+        raise InputError(f"{folder / name}: no such file; is this a study's folder with a finished trial?")
+    return folder / name
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """One of a study's Parquet tables as a frame. Raises InputError where it is missing or damaged."""
+    path = study_file(folder, name)
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet table ({_first_line(error)})") from error
+
+
+def read_yaml(folder: Path, name: str) -> Any:
+    """One of a study's YAML files, plain values only. Raises InputError where it is missing or malformed."""
+    path = study_file(folder, name)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML ({_first_line(error)})") from error
+
+
+def export(folder: Path, format: str, output: Path | None = None) -> str | Path:
+    """The winners of the study in `folder`: the text, or the path written where `output` names one.
+
+    yaml: best.yaml as it stands; json: the same document; csv and parquet: the cells table, each
+    configuration as JSON in one column. Raises InputError (one line) for an unknown format, a missing or
+    damaged file, parquet without `output`, or an `output` that cannot be written.
+    """
+    if format not in FORMATS:
+        raise InputError(f"format {format!r}: choose one of {', '.join(FORMATS)}")
+    if format == "parquet":
+        if output is None:
+            raise InputError("parquet is binary: name a file with -o")
+        read_table(folder, "cells.parquet")
+        return _write(output, study_file(folder, "cells.parquet").read_bytes())
+    if format == "csv":
+        text = read_table(folder, "cells.parquet").to_csv(index=False)
+    elif format == "json":
+        text = json.dumps(read_yaml(folder, "best.yaml"), indent=2) + "\n"
+    else:
+        text = study_file(folder, "best.yaml").read_text(encoding="utf-8")
+    return text if output is None else _write(output, text.encode())
+
+
+def _write(output: Path, content: bytes) -> Path:
+    try:
+        Path(output).write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    return Path(output)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,201 @@
+"""Search spaces: one YAML file a method, mapped one to one to Optuna's distributions.
+
+A parameter is `float`, `int` or `categorical`, with a default and the source of its range. `when` makes it
+conditional on a categorical one before it; `search: false` keeps it at its default unless a study fixes it.
+"""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rem_study.errors import InputError
+from rem_study.yaml_file import parse_file
+
+Value = bool | int | float | str
+Configuration = dict[str, Value]
+
+
+class _Parameter(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    source: str
+    when: dict[str, list[Value]] = {}
+    search: bool = True
+
+
+class _Range(_Parameter):
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self: Any) -> Any:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError("low and high must be finite")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low > 0, not {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        self.check(self.default)
+        return self
+
+    def check(self: Any, value: Value) -> None:
+        """Raise ValueError unless `value` lies in the range."""
+        if isinstance(value, (bool, str)) or not self.low <= value <= self.high:
+            raise ValueError(f"{value!r} is not in [{self.low}, {self.high}]")
+
+
+class FloatParameter(_Range):
+    """A real number in [low, high], on a logarithmic scale or in steps if so said."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    default: float
+    step: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def cardinality(self) -> float:
+        """How many values there are."""
+        return math.inf if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
+
+class IntParameter(_Range):
+    """A whole number in [low, high]."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    default: int
+    step: Annotated[int, Field(gt=0)] | None = None
+
+    def check(self, value: Value) -> None:
+        """Raise ValueError unless `value` is a whole number in the range."""
+        if isinstance(value, float):
+            raise ValueError(f"{value!r} is not a whole number")
+        super().check(value)
+
+    @property
+    def cardinality(self) -> float:
+        """How many values there are."""
+        return (self.high - self.low) // (self.step or 1) + 1
+
+
+class CategoricalParameter(_Parameter):
+    """One of the listed choices."""
+
+    type: Literal["categorical"]
+    choices: Annotated[list[Value], Field(min_length=1)]
+    default: Value
+
+    @model_validator(mode="after")
+    def _has_default(self) -> CategoricalParameter:
+        if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
+            raise ValueError("a choice is listed twice")
+        self.check(self.default)
+        return self
+
+    def check(self, value: Value) -> None:
+        """Raise ValueError unless `value` is one of the choices."""
+        if not any(type(value) is type(choice) and value == choice for choice in self.choices):
+            raise ValueError(f"{value!r} is not one of {self.choices}")
+
+    @property
+    def cardinality(self) -> float:
+        """How many values there are."""
+        return len(self.choices)
+
+
+Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
+
+
+class SearchSpace(BaseModel):
+    """What may vary in a method, and where it starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    method: str
+    summary: str
+    reference: str
+    parameters: dict[str, Parameter]
+
+    @model_validator(mode="after")
+    def _conditions_point_back(self) -> SearchSpace:
+        seen: dict[str, CategoricalParameter] = {}
+        for name, parameter in self.parameters.items():
+            for other, values in parameter.when.items():
+                if other not in seen:
+                    raise ValueError(f"{name}.when: {other!r} is not a categorical parameter before it")
+                for value in values:
+                    try:
+                        seen[other].check(value)
+                    except ValueError as error:
+                        raise ValueError(f"{name}.when.{other}: {error}") from None
+            if isinstance(parameter, CategoricalParameter):
+                seen[name] = parameter
+        return self
+
+    @property
+    def defaults(self) -> Configuration:
+        """The default configuration: every parameter, inactive ones included."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
+    def is_active(self, name: str, configuration: Configuration) -> bool:
+        """Whether the conditions of the parameter `name` hold in `configuration`."""
+        when = self.parameters[name].when
+        return all(configuration[other] in values for other, values in when.items())
+
+    def cardinality(self) -> float:
+        """How many different configurations a search may draw (an upper bound where `when` is used)."""
+        return math.prod(p.cardinality for p in self.parameters.values() if p.search)
+
+    def with_defaults(self, values: Configuration) -> SearchSpace:
+        """The same space starting from other defaults. Raises InputError naming the parameter."""
+        return self._changed(values, {})
+
+    def fixed(self, values: Configuration) -> SearchSpace:
+        """The same space with some parameters held at a value. Raises InputError naming the parameter."""
+        return self._changed(values, {"search": False})
+
+    def _changed(self, values: Configuration, update: dict[str, Any]) -> SearchSpace:
+        parameters = dict(self.parameters)
+        for name, value in values.items():
+            if name not in parameters:
+                raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}")
+            if isinstance(parameters[name], FloatParameter) and type(value) is int:
+                value = float(value)
+            try:
+                parameters[name].check(value)
+            except ValueError as error:
+                raise InputError(f"{name}: {error}") from None
+            parameters[name] = parameters[name].model_copy(update={"default": value, **update})
+        return self.model_copy(update={"parameters": parameters})
+
+    def complete(self, configuration: Configuration) -> Configuration:
+        """`configuration` checked and filled up with defaults. Raises InputError naming the parameter."""
+        return self.fixed(configuration).defaults
+
+
+def known_methods() -> list[str]:
+    """The methods that ship with a search space, in alphabetical order."""
+    files = resources.files("rem_study.search_spaces").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def load_space(method: str, path: Path | None = None) -> SearchSpace:
+    """The search space of `method`, its own or the file at `path`. Raises InputError naming file and field."""
+    if method not in known_methods():
+        raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")
+    if path is None:
+        with resources.as_file(resources.files("rem_study.search_spaces") / f"{method}.yaml") as shipped:
+            space = parse_file(SearchSpace, shipped)
+    else:
+        space = parse_file(SearchSpace, path)
+    if space.method != method:
+        raise InputError(f"{path}: method: is {space.method!r}, but the study uses it for {method!r}")
+    return space

@@ -1,0 +1,246 @@
+"""The study file: everything a user may say about a study, checked once at the border."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from rem_study.errors import InputError
+from rem_study.space import Configuration, SearchSpace, load_space
+from rem_study.yaml_file import load_yaml, read_text, validate
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(_Frozen):
+    """Which images, at which size, and how many of them."""
+
+    name: Literal["digits", "fashion_mnist", "cifar10"] = "digits"
+    root: str | None = Field(None, description="folder of torchvision's files; digits need none")
+    download: bool = Field(False, description="let torchvision fetch what is missing under root")
+    image_size: Annotated[int, Field(ge=12)] | None = Field(None, description="pixels a side; default: the data set's")
+    train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
+    test_samples: PositiveInt | None = Field(None, description="a fixed random part of the test images")
+    augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
+
+
+class ModelSpec(_Frozen):
+    """The classifier."""
+
+    name: Literal["resnet9"] = "resnet9"
+    width: PositiveFloat = Field(1.0, description="multiplies every layer's channels")
+
+
+class RecipeSpec(_Frozen):
+    """How the original is trained; `retrain` uses it again."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    epochs: PositiveInt = 40
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    lr: PositiveFloat = 0.025
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
+    final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
+
+
+class _Corruption(_Frozen):
+    samples: Annotated[int, Field(ge=4)] | None = Field(None, description="corrupted samples; default: 2 % of all")
+
+
+class RandomLabelSpec(_Corruption):
+    """Random samples, each label moved to a random other class (low regularity)."""
+
+    name: Literal["random_label"]
+
+
+class InterclassConfusionSpec(_Corruption):
+    """Labels of two classes swapped, half of the samples from each (medium regularity)."""
+
+    name: Literal["interclass_confusion"]
+    classes: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (3, 5)
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> InterclassConfusionSpec:
+        if self.classes[0] == self.classes[1]:
+            raise ValueError("classes must be two different ones")
+        return self
+
+
+class PoisonSpec(_Corruption):
+    """A bright patch at the bottom right, and the label of one target class (high regularity)."""
+
+    name: Literal["poison"]
+    target: Annotated[int, Field(ge=0)] = 0
+    patch_size: PositiveInt = 3
+
+
+CorruptionSpec = Annotated[
+    Annotated[RandomLabelSpec | InterclassConfusionSpec | PoisonSpec, Field(discriminator="name")],
+    BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
+]
+
+
+class MethodSpec(_Frozen):
+    """What a study says of one method."""
+
+    space: str | None = Field(None, description="the user's own search space: a path, relative to the study file")
+    trials: PositiveInt | None = Field(None, description="trials a cell; default: budget.trials")
+    fixed: dict[str, bool | int | float | str] = Field({}, description="hyperparameters held at a value")
+    defaults: dict[str, bool | int | float | str] = Field({}, description="other values for trial 0")
+
+
+class BudgetSpec(_Frozen):
+    """What each (cell, method) may spend."""
+
+    trials: PositiveInt = 8
+    replicates: PositiveInt = 1
+    in_flight: PositiveInt = Field(1, description="trials of one (cell, method) that may run at once")
+
+
+class SamplerSpec(_Frozen):
+    """Optuna's sampler for each (cell, method)."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    startup_trials: PositiveInt = Field(4, description="trials before TPE models anything; the default is one of them")
+
+
+class ResourcesSpec(_Frozen):
+    """What one trial gets. These never change a result."""
+
+    cpus: PositiveInt = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
+
+
+class TrackingSpec(_Frozen):
+    """Where MLflow's runs go."""
+
+    uri: str | None = Field(None, description="an MLflow tracking server; default: mlflow.db in the study's folder")
+
+
+def _as_mapping(value: Any) -> Any:
+    if isinstance(value, list):
+        return {name: {} for name in value}
+    return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+
+
+DiscoveryRate = Annotated[float, Field(gt=0, le=1)]
+EXECUTION_FIELDS = ("resources", "tracking")
+
+
+class StudySpec(_Frozen):
+    """One study: the grid, the methods, the budget."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    original: RecipeSpec = RecipeSpec()
+    corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1)]
+    discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]
+    methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]
+    objective: Literal["score_oracle", "score_deployable"] = "score_oracle"
+    budget: BudgetSpec = BudgetSpec()
+    sampler: SamplerSpec = SamplerSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+    tracking: TrackingSpec = TrackingSpec()
+
+    @model_validator(mode="after")
+    def _no_repetition(self) -> StudySpec:
+        names = [corruption.name for corruption in self.corruptions]
+        for field, values in (("corruptions", names), ("discovery_rates", list(self.discovery_rates))):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field}: one is listed twice")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The study as plain values, less what cannot change a result (resources, tracking)."""
+        return self.model_dump(mode="json", exclude=set(EXECUTION_FIELDS))
+
+
+class Study(_Frozen):
+    """A study file as resolved: the specification and each method's search space."""
+
+    spec: StudySpec
+    spaces: dict[str, SearchSpace]
+
+    def trials(self, method: str) -> int:
+        """Trials of `method` in each cell: its budget, or fewer where its space has fewer configurations."""
+        budget = self.spec.methods[method].trials or self.spec.budget.trials
+        return int(min(budget, self.spaces[method].cardinality()))
+
+
+def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> Study:
+    """The study file at `path`, with `key.path=value` overrides applied.
+
+    Raises:
+        InputError: one line a mistake, naming file and field.
+    """
+    document = load_yaml(read_text(path), str(path))
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: must be a mapping of keys to values")
+    document.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(document, override)
+    if name is not None:
+        document["name"] = name
+    return resolve(document, str(path), path.parent)
+
+
+def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
+    """A study from plain values; paths in it are relative to `folder`. Raises InputError."""
+    spec = validate(StudySpec, document, origin)
+    spaces, mistakes = {}, []
+    for method, method_spec in spec.methods.items():
+        try:
+            space = load_space(method, folder / method_spec.space if method_spec.space else None)
+        except InputError as error:
+            mistakes.append(f"{origin}: methods.{method}: {error}")
+            continue
+        for field, change in (("defaults", SearchSpace.with_defaults), ("fixed", SearchSpace.fixed)):
+            try:
+                space = change(space, getattr(method_spec, field))
+            except InputError as error:
+                mistakes.append(f"{origin}: methods.{method}.{field}.{error}")
+        spaces[method] = space
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    return Study(spec=spec, spaces=spaces)
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override}: must be key.path=value")
+    *parents, last = key.split(".")
+    node: Any = document
+    for parent in parents:
+        child = node.get(parent)
+        if child is None:
+            node[parent] = child = {}
+        elif isinstance(child, list):
+            node[parent] = child = _as_mapping(child) if parent == "methods" else child
+        if not isinstance(child, dict):
+            raise InputError(f"--set {override}: {parent} is not a mapping of keys to values")
+        node = child
+    node[last] = load_yaml(text, f"--set {override}")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def configuration_json(configuration: Configuration) -> str:
+    """A configuration as the text that the tables hold."""
+    return canonical_json(configuration)

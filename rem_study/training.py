@@ -1,0 +1,90 @@
+"""The training loop that originals and methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rem_study.corruption import Batch, CorruptedTrainingSet
+from rem_study.data import augment
+from rem_study.errors import UnlearningError
+from rem_study.spec import RecipeSpec
+
+
+class BatchLoader:
+    """Batches of the training samples `ids` (M,), in a new random order at each iteration.
+
+    The samples are dealt into ceil(M / batch_size) batches of nearly equal size, so that none is left with a
+    single sample, which batch norm could not normalise.
+    """
+
+    def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
+        self._data, self._ids, self._batch_size, self._rng = data, ids, batch_size, rng
+
+    def __len__(self) -> int:
+        return -(-len(self._ids) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.randperm(len(self._ids), generator=self._rng).to(self._ids.device)
+        augmentation = self._data.dataset.augmentation
+        transform = None if augmentation is None else lambda images: augment(images, augmentation, self._rng)
+        for ids in self._ids[order].tensor_split(len(self)):
+            yield self._data.batch(ids, transform)
+
+
+def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
+    movable = [p for p in parameters if p.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def train_epoch(
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    after_step: Callable[[], None] | None = None,
+) -> int:
+    """One pass over `batches`: a step down `loss` (a scalar) for each. Returns the number of samples.
+
+    Raises:
+        UnlearningError: a loss was not finite.
+    """
+    samples = 0
+    total: Tensor | float = 0.0
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(batch)
+        value.backward()
+        optimizer.step()
+        if after_step is not None:
+            after_step()
+        total = total + value.detach()
+        samples += len(batch.ids)
+    if not torch.as_tensor(total).isfinite():
+        raise UnlearningError("the loss is not finite")
+    return samples
+
+
+def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpec) -> int:
+    """Train `network` in place by `recipe` with cross-entropy on the given labels; returns sample passes.
+
+    The learning rate rises over the first `warmup` share of the steps, then falls linearly to `final_lr` of its top.
+    """
+    optimizer = make_optimizer(recipe, network.parameters(), recipe.lr)
+    steps = recipe.epochs * len(batches)
+    rising = max(1, round(recipe.warmup * steps))
+
+    def factor(step: int) -> float:
+        return min((step + 1) / rising, 1.0) * (1 - (1 - recipe.final_lr) * step / steps)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    network.train()
+    return sum(
+        train_epoch(batches, lambda b: F.cross_entropy(network(b.images), b.labels), optimizer, schedule.step)
+        for _ in range(recipe.epochs)
+    )

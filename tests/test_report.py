@@ -1,0 +1,203 @@
+"""The report: what a reader is told, that it stands alone, and that data cannot break the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from rem_study import analysis, figures, report
+from rem_study.errors import InputError
+
+SCORES = {  # (corruption, discovery rate): utility × healed of REM, of NPO
+    ("poison", 0.1): (0.9, 0.3),
+    ("poison", 0.5): (0.8, 0.4),
+    ("random_label", 0.1): (0.4, 0.6),
+    ("random_label", 0.5): (0.7, None),
+}
+
+
+def study_rows(study: str = "toy", error: str = "loss is <nan>") -> list[dict[str, Any]]:
+    """The scores above by trial 1, with a default (trial 0) that is 0.1 lower; NPO fails in one cell."""
+    rows = []
+    for (corruption, rate), pair in SCORES.items():
+        for method, score in zip(("rem", "npo"), pair, strict=True):
+            config = {"redirect_width": 0.5, "erase_mode": "drop"} if method == "rem" else {"beta": 0.123456}
+            for trial in (0, 1):
+                value = None if score is None else score - (0.1 if trial == 0 else 0)
+                rows.append(
+                    {
+                        "study": study,
+                        "dataset": "digits",
+                        "model": "resnet9",
+                        "corruption": corruption,
+                        "regularity": 0.93 if corruption == "poison" else 0.11,
+                        "regularity_rank": "high" if corruption == "poison" else "low",
+                        "discovery_rate": rate,
+                        "cell": f"{corruption}@{rate:g}",
+                        "method": method,
+                        "trial": trial,
+                        "phase": "search",
+                        "replicate": 0,
+                        "state": "failed" if score is None else "complete",
+                        "config": {**config, "trial": trial},
+                        "healed": value,
+                        "utility": 1.0,
+                        "utility_x_healed": value,
+                        "score": value,
+                        "sample_passes": 1000,
+                        "seconds": 30.0,
+                        "error": error if score is None else None,
+                    }
+                )
+    return rows
+
+
+def write_study(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    table = analysis.trials_table(rows)
+    pq.write_table(table, folder / "trials.parquet")
+    pq.write_table(analysis.cells_table(analysis.cells_frame(table.to_pandas())), folder / "cells.parquet")
+    return folder
+
+
+def cells() -> pd.DataFrame:
+    return analysis.cells_frame(analysis.trials_table(study_rows()).to_pandas())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_study(tmp_path_factory.mktemp("study"), study_rows())
+    (folder / "manifest.json").write_text(json.dumps({"versions": {"torch": "2.9"}, "seeds": [0, 1]}))
+    (folder / "study.yaml").write_text("name: toy\nobjective: score_deployable\n")
+    report.write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_summary_says_who_wins_where_with_figures() -> None:
+    text = report.summary(cells())
+    assert "2 methods" in text
+    assert "4 cells: 2 corruptions × 2 discovery rates" in text
+    assert "REM has the highest mean utility × healed, 0.700 ± 0.108, against 0.433 ± 0.088 for npo" in text
+    assert "best method in 3 of 4 cells" in text
+    assert "npo wins 1: random_label@0.1." in text
+    assert "npo (3 of 4)" in text
+
+
+def test_the_summary_of_one_method_compares_it_with_nothing() -> None:
+    alone = cells().query("method == 'rem'")
+    assert "No other method was studied" in report.summary(alone)
+    assert "against" not in report.summary(alone)
+
+
+def test_the_summary_of_a_study_in_which_all_failed_does_not_name_a_winner() -> None:
+    rows = [row for row in study_rows() if row["state"] == "failed"]
+    text = report.summary(analysis.cells_frame(analysis.trials_table(rows).to_pandas()))
+    assert "No trial has finished" in text
+    assert "highest" not in text
+
+
+def test_the_page_needs_nothing_but_itself(html: str) -> None:
+    assert not re.findall(r'(?:src|href)="(?!#)(?!data:)', html)
+    assert "<script" not in html
+    assert "@import" not in html
+
+
+def test_every_cell_shows_its_value_on_hover_and_in_the_table(html: str) -> None:
+    for (corruption, rate), pair in SCORES.items():
+        for method, score in zip(("REM", "npo"), pair, strict=True):
+            text = "–" if score is None else f"{score:.2f}"
+            assert (
+                f"<title>{corruption} at discovery {rate:g} · {method} · utility × healed: {text}</title>"
+                in html
+            )
+            assert score is None or f'<td class="number">{score:.3f}</td>' in html
+
+
+def test_weak_cells_failures_and_manifest_are_named(html: str) -> None:
+    weakest = html.split("Weakest cells of REM")[1].split("<h2>")[0]
+    assert "random_label@0.1" in weakest and "npo is better; below 0.5" in weakest
+    assert "poison" not in weakest
+    failed = html.split("Failed trials")[1].split("<h2>")[0]
+    assert "<td>0, 1</td>" in failed and "loss is &lt;nan&gt;" in failed
+    assert "every trial failed" in html
+    assert "versions.torch" in html and "2.9" in html
+    assert "a score that needs no clean labels" in html
+
+
+def test_sections_come_in_the_order_a_reader_asks(html: str) -> None:
+    heads = re.findall(r"<h2>(.*?)</h2>", html)
+    assert [head.split()[0] for head in heads] == [
+        *("Methods", "Utility", "What", "What", "Weakest", "Selected", "Failed", "Manifest", "Study")
+    ]
+
+
+def test_figures_are_written_as_png(folder: Path) -> None:
+    written = sorted(path.name for path in (folder / "figures").iterdir())
+    assert written == ["gain.png", "rem_choices.png", "utility_x_healed.png"]
+    assert all((folder / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in written)
+
+
+def test_the_same_study_gives_the_same_page(folder: Path, html: str) -> None:
+    report.write_report(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == html
+
+
+def test_markup_in_the_data_is_shown_not_obeyed(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>"
+    rows = [row | {"method": evil} if row["method"] == "npo" else row for row in study_rows(evil, evil)]
+    (tmp_path / "manifest.json").write_text(json.dumps({evil: evil}))
+    text = report.write_report(write_study(tmp_path, rows)).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_study_without_rem_manifest_or_study_file_still_has_a_report(tmp_path: Path) -> None:
+    write_study(tmp_path, [row for row in study_rows() if row["method"] == "npo"])
+    text = report.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Weakest cells of npo" in text
+    assert "What REM’s search chose" not in text
+
+
+@pytest.mark.parametrize("missing", ["trials.parquet", "cells.parquet"])
+def test_a_missing_table_is_one_line_that_names_it(tmp_path: Path, missing: str) -> None:
+    (write_study(tmp_path, study_rows()) / missing).unlink()
+    with pytest.raises(InputError, match=missing) as caught:
+        report.write_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_study_without_a_trial_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no trial"):
+        report.write_report(write_study(tmp_path, []))
+
+
+def test_numbers_stand_out_from_their_background() -> None:
+    assert [figures.ink(colour) for colour in ("#000000", "#00224e", "#fde737", "#ffffff")] == [
+        *("white", "white", "black", "black")
+    ]
+
+
+def test_the_map_puts_low_regularity_at_the_bottom_and_frames_the_winner() -> None:
+    ax = figures.score_map(cells()).axes[0]
+    height = {label.get_text().split("\n")[0]: label.get_position()[1] for label in ax.get_yticklabels()}
+    assert height["random_label"] < height["poison"]
+    assert "regularity 0.93" in ax.get_yticklabels()[0].get_text()
+    assert len([patch for patch in ax.patches if not patch.get_fill()]) == 3  # REM's three cells
+
+
+def test_the_gain_map_is_centred_on_no_gain() -> None:
+    colour_bar = figures.gain_map(cells()).axes[-1]
+    low, high = colour_bar.get_ylim()
+    assert low == pytest.approx(-high)
+    assert high == pytest.approx(0.1)
