@@ -8,27 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.corruption import CorruptedTrainingSet
+from rem_study.data import Dataset
 
 BATCH = 512
 
 
 @torch.no_grad()
-def predict(network: nn.Module, images: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
-    """The predicted classes, int64 (M,), of the samples `ids` (M,), whose images `images(ids)` gives.
+def predict(network: nn.Module, logits: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """The predicted classes, int64 (M,), of the samples `ids` (M,).
 
-    The network comes back in the mode (training or evaluation) in which it was given.
+    Args:
+        network: put in evaluation mode meanwhile.
+        logits: ids (B,) to the network's logits (B, K).
     """
     was_training = network.training
     network.eval()
     try:
-        return torch.cat([network(images(part)).argmax(1) for part in ids.split(BATCH)]) if len(ids) else ids
+        return torch.cat([logits(part).argmax(1) for part in ids.split(BATCH)]) if len(ids) else ids
     finally:
         network.train(was_training)
 
 
+def predict_training(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> Tensor:
+    """The predicted classes, int64 (M,), of training samples `ids` (M,), triggers in place, not augmented."""
+    return predict(network, lambda part: network(data.batch(part).images), ids)
+
+
 def given_label_accuracy(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> float:
     """Accuracy on the given labels (wrong ones included) of training samples `ids` (M,)."""
-    return accuracy(predict(network, lambda part: data.batch(part).images, ids), data.labels[ids])
+    return accuracy(predict_training(network, data, ids), data.labels[ids])
+
+
+def test_predictions(network: nn.Module, dataset: Dataset) -> Tensor:
+    """The predicted classes, int64 (T,), of all test images."""
+    ids = torch.arange(len(dataset.test_labels), device=dataset.test_labels.device)
+    return predict(network, lambda part: network(dataset.normalise(dataset.test_images[part])), ids)
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:

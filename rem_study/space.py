@@ -7,6 +7,7 @@ conditional on a categorical one before it; `search: false` keeps it at its defa
 from __future__ import annotations
 
 import math
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
 from rem_study.yaml_file import parse_file
+
+if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+else:
+    from importlib.abc import Traversable
 
 Value = bool | int | float | str
 Configuration = dict[str, Value]
@@ -181,10 +187,15 @@ class SearchSpace(BaseModel):
         return self.fixed(configuration).defaults
 
 
+def _shipped_folder() -> Traversable:
+    """`search_spaces/`: package data of an installed wheel, the top-level folder of a checkout otherwise."""
+    installed = resources.files("rem_study") / "search_spaces"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "search_spaces"
+
+
 def known_methods() -> list[str]:
     """The methods that ship with a search space, in alphabetical order."""
-    files = resources.files("rem_study.search_spaces").iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return sorted(f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml"))
 
 
 def load_space(method: str, path: Path | None = None) -> SearchSpace:
@@ -192,7 +203,7 @@ def load_space(method: str, path: Path | None = None) -> SearchSpace:
     if method not in known_methods():
         raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")
     if path is None:
-        with resources.as_file(resources.files("rem_study.search_spaces") / f"{method}.yaml") as shipped:
+        with resources.as_file(_shipped_folder() / f"{method}.yaml") as shipped:
             space = parse_file(SearchSpace, shipped)
     else:
         space = parse_file(SearchSpace, path)

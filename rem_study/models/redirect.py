@@ -279,6 +279,12 @@ class ExpandedNetwork(nn.Module):
         """
         if mode in ("drop", "anneal"):
             return self.narrow()
+        for parameter in self.new_parameters():
+            parameter.requires_grad_(False)
+        return self.kept(mode, density, means)
+
+    def kept(self, mode: EraseMode, density: float, means: tuple[Tensor, ...] | None = None) -> ErasedNetwork:
+        """A view of this network as `erased` would leave it, for the modes that keep the new channels."""
         scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
         return ErasedNetwork(self, scale, means)
 
@@ -294,8 +300,6 @@ class ErasedNetwork(nn.Module):
         self.expanded = expanded
         self.scale = scale
         self.constants = constants
-        for parameter in expanded.new_parameters():
-            parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""

@@ -1,0 +1,154 @@
+"""One configuration in one cell: a pure function of its inputs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rem_study.corruption import REGULARITY_RANK, Corruption, CorruptedTrainingSet
+from rem_study.data import report_half
+from rem_study.errors import UnlearningError
+from rem_study.evaluation import accuracy, predict_training, test_predictions
+from rem_study.originals import OriginalStore, Setting
+from rem_study.seeds import derive_seed
+from rem_study.space import Configuration
+from rem_study.spec import CorruptionSpec, StudySpec
+from rem_study.unlearning import Predict, UnlearningTask, unlearn
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (corruption, discovery rate) of the grid."""
+
+    corruption: CorruptionSpec
+    discovery_rate: float
+
+    @property
+    def name(self) -> str:
+        """What tables and pictures call it: `poison@0.1`."""
+        return f"{self.corruption.name}@{self.discovery_rate:g}"
+
+
+def cells_of(spec: StudySpec) -> list[Cell]:
+    """The grid, corruption by corruption."""
+    return [Cell(corruption, rate) for corruption in spec.corruptions for rate in spec.discovery_rates]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to run: one configuration in one cell, on one replicate."""
+
+    cell: Cell
+    method: str
+    configuration: Configuration
+    replicate: int
+
+
+def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: str = "cpu") -> dict[str, Any]:
+    """Unlearn and evaluate one replicate of a trial.
+
+    Returns:
+        the measured columns of trials.parquet, with `state` `complete`, or `failed` and the reason in `error`.
+        `healed*`, `utility*` and `test_accuracy` are on the report split; `score_oracle` on the selection split;
+        `score_deployable` uses given labels only.
+    """
+    setting = Setting(spec, trial.cell.corruption, trial.replicate, device)
+    original = originals.obtain(setting)
+    corruption = setting.draw()
+    data = CorruptedTrainingSet(setting.dataset, corruption)
+    forget_ids, retain_ids = split_ids(corruption, trial.cell.discovery_rate, len(data))
+    network = setting.fresh_network("original")
+    network.load_state_dict(original.state)
+    network.train()
+    curves: dict[str, list[float]] = {}
+    wrong_ids, wrong_labels = corruption.ids.to(data.device), corruption.labels.to(data.device)
+
+    def observe(predictions: Mapping[str, Predict]) -> None:
+        for name, predict_ids in predictions.items():
+            curves.setdefault(name, []).append(round(accuracy(predict_ids(wrong_ids), wrong_labels), 6))
+
+    task = UnlearningTask(
+        network=network,
+        data=data,
+        forget_ids=forget_ids.to(data.device),
+        retain_ids=retain_ids.to(data.device),
+        recipe=spec.original,
+        seed=derive_seed("unlearning", spec.seed, trial.replicate),
+        fresh_network=lambda: setting.fresh_network("retrain"),
+        observe=observe,
+    )
+    row: dict[str, Any] = {
+        "regularity": original.facts["regularity"],
+        "regularity_rank": REGULARITY_RANK[trial.cell.corruption.name],
+        "state": "complete",
+        "error": None,
+        "curves": None,
+    }
+    start = time.perf_counter()
+    try:
+        unlearned = unlearn(trial.method, task, trial.configuration)
+    except UnlearningError as error:
+        return row | {"state": "failed", "error": str(error), "seconds": time.perf_counter() - start}
+    row |= evaluate(unlearned.network, spec, trial.cell, setting, corruption)
+    row |= {
+        "score": row[spec.objective],
+        "epochs": float(unlearned.epochs),
+        "sample_passes": unlearned.sample_passes,
+        "curves": curves or None,
+    }
+    return row | {"seconds": time.perf_counter() - start}
+
+
+def split_ids(corruption: Corruption, discovery_rate: float, total: int) -> tuple[Tensor, Tensor]:
+    """Forget ids and retain ids, int64, of a training set of `total` samples."""
+    forget = corruption.ids[: corruption.discovered(discovery_rate)]
+    retained = torch.ones(total, dtype=torch.bool)
+    retained[forget] = False
+    return forget, retained.nonzero().squeeze(1)
+
+
+def evaluate(
+    network: torch.nn.Module, spec: StudySpec, cell: Cell, setting: Setting, corruption: Corruption
+) -> dict[str, float | None]:
+    """Every measured quality of a healed network, each on its split (see `run_trial`); None where undefined."""
+    dataset = setting.dataset
+    data = CorruptedTrainingSet(dataset, corruption)
+    everything = torch.arange(len(data), device=data.device)
+    train = predict_training(network, data, everything).cpu()
+    given = data.labels.cpu()
+    forget, retain = split_ids(corruption, cell.discovery_rate, len(data))
+
+    test = test_predictions(network, dataset).cpu()
+    test_labels = dataset.test_labels.cpu()
+    on_report = report_half(len(test_labels), spec.seed, "test")
+    useful = ~torch.isin(test_labels, torch.tensor(corruption.process.spared_classes, dtype=torch.int64))
+    right = test == test_labels
+
+    healed = train[corruption.ids] == corruption.clean_labels
+    position = torch.arange(len(healed))
+    reported, discovered = position % 2 == 1, position < len(forget)
+
+    scores = {
+        "healed": _share(healed, reported),
+        "healed_discovered": _share(healed, reported & discovered),
+        "healed_undiscovered": _share(healed, reported & ~discovered),
+        "utility": _share(right, on_report & useful),
+        "test_accuracy": _share(right, on_report),
+        "forget_accuracy": accuracy(train[forget], given[forget]),
+        "retain_accuracy": accuracy(train[retain], given[retain]),
+    }
+    scores["utility_x_healed"] = scores["utility"] * scores["healed"]
+    scores["score_oracle"] = _share(right, ~on_report & useful) * _share(healed, ~reported)
+    chance = 1 / dataset.num_classes
+    scores["score_deployable"] = scores["retain_accuracy"] * (1 - max(scores["forget_accuracy"], chance))
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _share(hits: Tensor, where: Tensor) -> float:
+    return hits[where].double().mean().item()

@@ -1,0 +1,37 @@
+"""Forgetting without retained data, until the wrong labels are gone: NPO alone, and REM's first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rem_study.corruption import Batch
+from rem_study.evaluation import given_label_accuracy
+from rem_study.training import BatchLoader, train_epoch
+from rem_study.unlearning import UnlearningTask
+
+
+def flush(
+    task: UnlearningTask,
+    network: nn.Module,
+    batches: BatchLoader,
+    loss: Callable[[Batch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    stop_accuracy: float,
+    limit: int,
+) -> tuple[int, int]:
+    """Go down `loss` over the forget set until its accuracy on the wrong labels is at most `stop_accuracy`.
+
+    The accuracy is that of `network` in evaluation mode, looked at before every pass; `limit` bounds the passes.
+
+    Returns:
+        passes over the forget set, and sample passes.
+    """
+    passes = samples = 0
+    while passes < limit and given_label_accuracy(network, task.data, task.forget_ids) > stop_accuracy:
+        network.train()
+        samples += train_epoch(batches, loss, optimizer)
+        passes += 1
+    return passes, samples

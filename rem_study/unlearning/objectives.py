@@ -1,0 +1,26 @@
+"""Losses that several methods share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample, (B,), from logits (B, K) and labels (B,)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """NPO's loss of each sample, (B,); going down it raises the cross-entropy.
+
+    -(2/beta) log sigmoid(beta (CE - CE_ref)), the negative preference optimisation of Zhang et al. 2024
+    (arXiv 2404.05868, eq. 3) with log-probabilities written as cross-entropies; gradient ascent as beta -> 0.
+    """
+    return -(2 / beta) * F.logsigmoid(beta * (cross_entropy - reference))
+
+
+def redirect_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """NPO's loss with its sign turned, (B,): going down it lowers the cross-entropy, with slope
+    2 sigmoid(-beta (CE - CE_ref)), so that samples far above their reference weigh little (REM, step 3.1)."""
+    return -npo_loss(cross_entropy, reference, beta)

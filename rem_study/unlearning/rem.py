@@ -1,0 +1,196 @@
+"""REM, Redirection for Erasing Memory (arXiv 2505.17730).
+
+1. Expand the trained network (theta 1) by new channels (theta 2).
+2. Flush: on the forget set, through theta 1 alone, minimise NPO until the wrong labels are gone. Again before
+   every epoch.
+3. Redirect and remove: train theta 1 and theta 2 on all data, corrupted labels as they are. Every forget sample
+   shares one mask over theta 2, every other sample has its own.
+   3.1 redirect: lower the loss of all samples through theta 1 + masked theta 2.
+   3.2 remove: raise the loss of forget samples through theta 1 alone.
+   After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
+   the given labels.
+4. Erase theta 2.
+
+Step 3.2 is the mean over the forget samples, as in the paper's equation. The released code divides it by the whole
+batch instead, which makes it |forget| / |train| times as strong: `remove_average: batch`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rem_study.corruption import Batch
+from rem_study.evaluation import given_label_accuracy, predict
+from rem_study.models.redirect import (
+    SHARED_ID,
+    EraseMode,
+    ExpandedNetwork,
+    Initialisation,
+    sample_masks,
+)
+from rem_study.models.site import select_sites
+from rem_study.training import train_epoch
+from rem_study.unlearning import Predict, Unlearned, UnlearningTask
+from rem_study.unlearning.flush import flush
+from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
+
+ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
+ANNEALED_SHARE = 0.3  # of the epochs over which `anneal` fades the new channels out
+
+
+def unlearn(
+    task: UnlearningTask,
+    *,
+    redirect_width: float,
+    layer_position: str,
+    mask_density: float,
+    erase_mode: EraseMode,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    beta: float,
+    stop_accuracy: float,
+    flush_limit: int,
+    redirect_weight: float,
+    remove_weight: float,
+    remove_average: Literal["forget", "batch"],
+    forget_mask: Literal["shared", "own"],
+    initialisation: Initialisation,
+    trainable: Literal["all", "new_and_norm"],
+) -> Unlearned:
+    """Heal `task.network`; hyperparameters as in `search_spaces/rem.yaml`."""
+    data = task.data
+    everything = torch.arange(len(data), device=data.device)
+    in_forget_set = torch.zeros(len(data), dtype=torch.bool, device=data.device)
+    in_forget_set[task.forget_ids] = True
+
+    # 1. Expand.
+    sites = select_sites(task.network.sites(), layer_position)  # type: ignore[operator]
+    expanded = ExpandedNetwork(task.network, sites, redirect_width, initialisation, task.seed)
+    if trainable == "new_and_norm":
+        expanded.freeze_old_weights()
+    masks = sample_masks(everything, expanded.total_channels, mask_density, task.seed)
+    shared_mask = sample_masks(torch.tensor([SHARED_ID]), expanded.total_channels, mask_density, task.seed)
+    shared_mask = shared_mask.to(data.device)
+    if forget_mask == "shared":
+        masks[task.forget_ids] = shared_mask
+    reference = _Reference(task, expanded, masks)
+    optimizer = task.optimizer(expanded, lr)
+
+    def flush_loss(batch: Batch) -> Tensor:
+        return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta).mean()
+
+    def redirect_and_remove(batch: Batch) -> Tensor:
+        forget = in_forget_set[batch.ids]
+        reference_ce = reference(batch)
+        # Both passes are made in training mode on the whole batch, so that forget samples are normalised among
+        # retained ones; where no forget sample is in the batch the first one only feeds the running statistics.
+        removing = bool(forget.any()) and remove_weight > 0
+        with torch.set_grad_enabled(removing):
+            alone = expanded(batch.images)
+        through_both = expanded(batch.images, masks[batch.ids] * fade)
+        loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
+        total = redirect_weight * loss.mean()
+        if removing:
+            removal = npo_loss(sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta)
+            scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
+            total = total + remove_weight * scale * removal.sum() / len(batch.ids)
+        nonlocal samples
+        samples += len(batch.ids) * removing
+        return total
+
+    forget_batches = task.batches(task.forget_ids, batch_size, "forget")
+    all_batches = task.batches(everything, batch_size, "all")
+    eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
+    best_score, best_state, best_means = eraser.score(), copy.deepcopy(expanded.state_dict()), eraser.means
+    samples, fade = 0, 1.0
+    for epoch in range(epochs):
+        # 2. Flush.
+        samples += flush(task, expanded, forget_batches, flush_loss, optimizer, stop_accuracy, flush_limit)[1]
+        # 3. Redirect and remove.
+        if erase_mode == "anneal":
+            fade = _fade(epoch, epochs)
+        expanded.train()
+        samples += train_epoch(all_batches, redirect_and_remove, optimizer)
+        score = eraser.score()
+        if score > best_score:
+            best_score, best_state, best_means = score, copy.deepcopy(expanded.state_dict()), eraser.means
+        task.observe(_paths(task, expanded, masks, shared_mask))
+
+    # 4. Erase.
+    expanded.load_state_dict(best_state)
+    return Unlearned(expanded.erased(erase_mode, mask_density, best_means), epochs, samples)
+
+
+def _fade(epoch: int, epochs: int) -> float:
+    fading = max(1, math.ceil(ANNEALED_SHARE * epochs))
+    return min(1.0, (epochs - 1 - epoch) / fading)
+
+
+class _Reference:
+    """Cross-entropies (B,) of the frozen expanded network, before any unlearning, in evaluation mode, masked."""
+
+    def __init__(self, task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor):
+        self._masks = masks
+        self._network = copy.deepcopy(expanded).eval().requires_grad_(False)
+        self._known: Tensor | None = None
+        if task.data.dataset.augmentation is None:  # every sample always looks the same: once is enough
+            everything = torch.arange(len(task.data), device=task.data.device)
+            self._known = torch.cat([self._compute(task.data.batch(ids)) for ids in everything.split(512)])
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self._compute(batch) if self._known is None else self._known[batch.ids]
+
+    @torch.no_grad()
+    def _compute(self, batch: Batch) -> Tensor:
+        return sample_cross_entropy(self._network(batch.images, self._masks[batch.ids]), batch.labels)
+
+
+class _Eraser:
+    """How good the network would be if its new channels were erased now."""
+
+    def __init__(
+        self, task: UnlearningTask, expanded: ExpandedNetwork, mode: EraseMode, density: float, masks: Tensor
+    ):
+        self._task, self._expanded, self._masks = task, expanded, masks
+        self._mode, self._density = mode, density
+        self.means: tuple[Tensor, ...] | None = None
+
+    def score(self) -> float:
+        """Retain accuracy x (1 - max(forget accuracy, 0.2)), on given labels; refreshes `means`."""
+        if self._mode == "mean":
+            self.means = self._expanded.mean_activations(self._retained())
+        network: nn.Module = self._expanded
+        if self._mode in ("attenuate", "mean"):
+            network = self._expanded.kept(self._mode, self._density, self.means)
+        keep = given_label_accuracy(network, self._task.data, self._task.retain_ids)
+        wrong = given_label_accuracy(network, self._task.data, self._task.forget_ids)
+        return keep * (1 - max(wrong, ACCURACY_FLOOR))
+
+    def _retained(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for ids in self._task.retain_ids.split(512):
+            yield self._task.data.batch(ids).images, self._masks[ids]
+
+
+def _paths(
+    task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor, shared_mask: Tensor
+) -> dict[str, Predict]:
+    """Predictions through the old channels alone, through both with each sample's mask, and with the shared one."""
+
+    def through(masks_of: Callable[[Tensor], Tensor | None]) -> Predict:
+        def logits(ids: Tensor) -> Tensor:
+            return expanded(task.data.batch(ids).images, masks_of(ids))
+
+        return lambda ids: predict(expanded, logits, ids)
+
+    return {
+        "old": through(lambda ids: None),
+        "both": through(lambda ids: masks[ids]),
+        "shared": through(lambda ids: shared_mask.expand(len(ids), -1)),
+    }
