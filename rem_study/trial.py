@@ -50,6 +50,23 @@ class Trial:
     replicate: int
 
 
+def identity(spec: StudySpec, trial: Trial, number: int, phase: str) -> dict[str, Any]:
+    """The columns that say which replicate of which trial of which study a row is."""
+    return {
+        "study": spec.name,
+        "dataset": spec.data.name,
+        "model": spec.model.name,
+        "corruption": trial.cell.corruption.name,
+        "discovery_rate": trial.cell.discovery_rate,
+        "cell": trial.cell.name,
+        "method": trial.method,
+        "trial": number,
+        "phase": phase,
+        "replicate": trial.replicate,
+        "config": trial.configuration,
+    }
+
+
 def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: str = "cpu") -> dict[str, Any]:
     """Unlearn and evaluate one replicate of a trial.
 

@@ -1,0 +1,153 @@
+"""The command line. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rem_study import __version__
+from rem_study.errors import InputError
+
+FOLDER = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns an InputError into its lines and exit status 2, and Ctrl-C into one line and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rem-study")
+def main() -> None:
+    """Hyperparameter studies of REM and its rivals over the plane of corrupted-data unlearning tasks."""
+
+
+def _study_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a field of the study file."
+    )(command)
+    return click.argument("study", type=FOLDER)(command)
+
+
+@main.command()
+@_study_options
+@click.option("--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie.")
+@click.option("--name", help="Of the study and its folder; default: the study file's.")
+@click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
+def launch(study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None) -> None:
+    """Run the study file STUDY, or go on with it where it was left."""
+    from rem_study.study import launch as run
+
+    outcome = run(study, root, name, address, overrides)
+    if not outcome.done:
+        click.echo(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
+        sys.exit(1)
+    click.echo(f"done: {outcome.summary}")
+    click.echo(f"report:  {outcome.folder / 'report.html'}")
+    click.echo(f"best:    {outcome.folder / 'best.yaml'}")
+    click.echo(f"runs:    rem-study ui {outcome.folder}")
+
+
+def _again() -> str:
+    import shlex
+
+    return shlex.join(["rem-study", *sys.argv[1:]])
+
+
+@main.command()
+@_study_options
+def check(study: Path, overrides: tuple[str, ...]) -> None:
+    """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
+    from rem_study.check import describe
+
+    click.echo(describe(study, overrides))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def status(folder: Path) -> None:
+    """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
+    from rem_study.status import describe
+
+    click.echo(describe(folder))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def report(folder: Path) -> None:
+    """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
+    from rem_study.report import write_report
+
+    click.echo(write_report(folder))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--format", "form", type=click.Choice(["yaml", "json", "csv", "parquet"]), default="yaml")
+@click.option("-o", "--output", type=FOLDER, help="A file; default: the terminal (not for parquet).")
+def export(folder: Path, form: str, output: Path | None) -> None:
+    """Write the best configuration of each cell."""
+    from rem_study.export import export as write
+
+    click.echo(write(folder, form, output), nl=output is not None)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(folder: Path, port: int) -> None:
+    """Open MLflow's UI on the study in FOLDER, on loopback."""
+    from rem_study.tracking import serve
+
+    sys.exit(serve(folder, port))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def sync(folder: Path) -> None:
+    """Bring MLflow level with the log of the study in FOLDER."""
+    from rem_study.study import sync as bring_level
+
+    click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
+
+
+@main.command()
+def methods() -> None:
+    """List the methods."""
+    from rem_study.space import known_methods, load_space
+
+    for name in known_methods():
+        click.echo(f"{name:16} {load_space(name).summary}")
+
+
+@main.command()
+@click.argument("method")
+def show(method: str) -> None:
+    """Show a method's search space, defaults and sources."""
+    from rem_study.space import load_space
+
+    space = load_space(method)
+    click.echo(f"{space.method}: {space.summary}\n{space.reference}\n")
+    for name, parameter in space.parameters.items():
+        fields = parameter.model_dump(exclude={"source", "type", "default", "search"}, exclude_defaults=True)
+        told = ", ".join(f"{key} {value}" for key, value in fields.items())
+        searched = "" if parameter.search else " (held at its default unless a study fixes it)"
+        click.echo(f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}")
+
+
+if __name__ == "__main__":
+    main()

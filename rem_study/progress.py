@@ -1,0 +1,55 @@
+"""How far a study is: one live line on a terminal, a few plain ones elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from rem_study.search.plan import GridPlan
+
+
+def describe(plan: GridPlan) -> str:
+    """`originals 3/3 · trials 45/225 (1 failed) · cells 2/9`."""
+    failed = f" ({plan.failed} failed)" if plan.failed else ""
+    return (
+        f"originals {plan.originals_ready}/{plan.originals_total} · "
+        f"trials {plan.finished}/{plan.trials_total}{failed} · "
+        f"cells {plan.cells_finished}/{len(plan.cells)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `40 s`, `5 min`, `3.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class ProgressLine:
+    """Redraws one line on a terminal after each record; says nothing where the output is not one."""
+
+    def __init__(self, plan: GridPlan, stream: TextIO | None = None) -> None:
+        self._plan = plan
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._start, self._finished_before = time.monotonic(), plan.finished
+        self._drawn = 0.0
+
+    def update(self) -> None:
+        """Redraw, at most ten times a second."""
+        now = time.monotonic()
+        if not self._live or now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        rate = (self._plan.finished - self._finished_before) / max(now - self._start, 1e-9)
+        left = self._plan.trials_total - self._plan.finished
+        pace = f" · {rate:.2g} trials/s · about {duration(left / rate)} left" if rate > 0 else ""
+        self._stream.write(f"\r\x1b[2K{describe(self._plan)}{pace}")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the line."""
+        if self._live:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()

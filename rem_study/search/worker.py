@@ -1,0 +1,70 @@
+"""What runs in a Ray actor: one job after another, with data and originals kept in memory between them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from rem_study.originals import OriginalStore, Setting
+from rem_study.spec import StudySpec
+from rem_study.trial import Cell, Trial, cells_of, identity, run_trial
+
+
+class Worker(tune.Trainable):
+    """A Tune trainable whose every step is one original or one replicate, reported as JSON under `record`."""
+
+    def setup(self, config: dict[str, Any], spec: StudySpec, originals: str) -> None:  # type: ignore[override]
+        """Called once an actor. `config["job"]` is what to run."""
+        torch.set_num_threads(spec.resources.cpus)
+        self._spec = spec
+        self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
+        self._originals = OriginalStore(Path(originals))
+        self._device = "cuda" if spec.resources.gpus else "cpu"
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The next job for the same actor."""
+        self._job = new_config["job"]
+        self._left = list(self._job.get("replicates", [self._job.get("replicate")]))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One replicate. Whatever goes wrong in it comes back as its state and reason, not as a dead actor."""
+        replicate = self._left.pop(0)
+        started = time.time()
+        if self._job["kind"] == "original":
+            record = self._train_original(replicate)
+        else:
+            record = self._run_replicate(replicate)
+        record |= {"start_time": int(started * 1000), "end_time": int(time.time() * 1000)}
+        finished = not self._left or record["state"] == "failed"
+        return {"record": json.dumps(record), "done": finished}
+
+    def _train_original(self, replicate: int) -> dict[str, Any]:
+        corruption = next(c for c in self._spec.corruptions if c.name == self._job["corruption"])
+        start = time.perf_counter()
+        record = {"kind": "original", "corruption": corruption.name, "replicate": replicate}
+        try:
+            facts = self._originals.obtain(Setting(self._spec, corruption, replicate, self._device)).facts
+            outcome: dict[str, Any] = {"state": "complete", "facts": facts}
+        except Exception as error:
+            outcome = {"state": "failed", "error": _reason(error)}
+        return record | outcome | {"seconds": time.perf_counter() - start}
+
+    def _run_replicate(self, replicate: int) -> dict[str, Any]:
+        job = self._job
+        trial = Trial(self._cells[job["cell"]], job["method"], job["configuration"], replicate)
+        record = {"kind": "replicate", **identity(self._spec, trial, job["trial"], "search")}
+        try:
+            return record | run_trial(self._spec, trial, self._originals, self._device)
+        except Exception as error:
+            return record | {"state": "failed", "error": _reason(error), "seconds": 0.0}
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

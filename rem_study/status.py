@@ -1,0 +1,39 @@
+"""How far a study is, from its files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rem_study.store import read_log
+from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
+
+
+def describe(folder: Path) -> str:
+    """A few lines for the terminal: what is finished, per cell and method. Raises InputError."""
+    study = load_resolved(folder)
+    records, damaged = read_log(folder / LOG_FOLDER)
+    rows = replicate_rows(records)
+    spec = study.spec
+    replicates: Counter[tuple[str, str, int]] = Counter()
+    failed = set()
+    for row in rows:
+        key = (row["cell"], row["method"], row["trial"])
+        replicates[key] += 1
+        if row["state"] == "failed":
+            failed.add(key)
+    finished = {key for key, count in replicates.items() if count == spec.budget.replicates} | failed
+    cells = [f"{c.name}@{rate:g}" for c in spec.corruptions for rate in spec.discovery_rates]
+    total = len(cells) * sum(study.trials(method) for method in spec.methods)
+    originals = {(r["corruption"], r["replicate"]) for r in records if r["kind"] == "original"}
+    lines = [
+        f"{spec.name}: {len(finished)} of {total} trials finished, {len(failed)} failed, "
+        f"{len(originals)} originals trained here"
+    ]
+    width = max(len(cell) for cell in cells)
+    lines.append(" " * width + "  " + "  ".join(f"{method:>9}" for method in spec.methods))
+    for cell in cells:
+        counts = (sum(1 for key in finished if key[:2] == (cell, method)) for method in spec.methods)
+        done = (f"{count}/{study.trials(method)}" for count, method in zip(counts, spec.methods, strict=True))
+        lines.append(f"{cell:{width}}  " + "  ".join(f"{text:>9}" for text in done))
+    return "\n".join([*lines, *damaged])

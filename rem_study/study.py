@@ -1,0 +1,284 @@
+"""A study from the file to the picture: check, run or resume, write the tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rem_study import __version__
+from rem_study.errors import InputError
+from rem_study.spec import EXECUTION_FIELDS, Study, load_study, resolve
+from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
+
+log = logging.getLogger(__name__)
+
+LOG_FOLDER = "log"
+STUDY_FILE = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended.
+
+    Attributes:
+        folder: the study's folder.
+        done: False if it was interrupted.
+        summary: for the terminal.
+    """
+
+    folder: Path
+    done: bool
+    summary: str
+
+
+def preflight(study: Study, origin: str) -> None:
+    """Check what only the data can tell: files, class numbers, enough samples, layer positions.
+
+    Raises:
+        InputError: naming file and field.
+    """
+    from rem_study.models.site import select_sites
+    from rem_study.originals import Setting
+
+    mistakes = []
+    try:
+        for corruption in study.spec.corruptions:
+            setting = Setting(study.spec, corruption, 0)
+            setting.draw()
+        sites = setting.fresh_network("preflight").sites()  # type: ignore[operator]
+        for method, space in study.spaces.items():
+            position = space.parameters.get("layer_position")
+            for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
+                try:
+                    select_sites(sites, str(choice))
+                except InputError as error:
+                    mistakes.append(f"{origin}: methods.{method}: {error}")
+    except InputError as error:
+        mistakes.append(f"{origin}: {error}")
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def launch(
+    path: Path,
+    root: Path,
+    name: str | None = None,
+    address: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> Outcome:
+    """Run the study file at `path` in `root`, or go on with it where it was left.
+
+    Args:
+        name: of the study and its folder; default: the study file's.
+        address: of a Ray cluster; default: a local one, for this launch.
+        overrides: `key.path=value`, as on the command line.
+
+    Raises:
+        InputError: the input is wrong, or the folder holds another study; nothing has been started then.
+    """
+    study = load_study(path, overrides, name)
+    folder = root / study.spec.name
+    make_writable(root)
+    preflight(study, str(path))
+    make_writable(folder)
+    with locked(folder):
+        _claim(folder, study)
+        return _run(study, folder, root / "originals", address)
+
+
+def _claim(folder: Path, study: Study) -> None:
+    """Write study.yaml, or check that what stands there is the same study."""
+    path = folder / STUDY_FILE
+    if path.exists():
+        before = load_resolved(folder)
+        differences = _differences(before.spec.identity(), study.spec.identity())
+        differences += [f"search space of {m}" for m in study.spaces if before.spaces.get(m) != study.spaces[m]]
+        if differences:
+            raise InputError(
+                f"{folder}: holds another study; it differs in {', '.join(dict.fromkeys(differences))}; "
+                "choose another --name, or remove the folder"
+            )
+    content = {
+        "spec": study.spec.model_dump(mode="json"),
+        "spaces": {method: space.model_dump(mode="json") for method, space in study.spaces.items()},
+    }
+    content["spec"]["tracking"]["uri"] = _without_credentials(study.spec.tracking.uri)
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*before, *(key for key in after if key not in before)]
+        return [d for k in keys for d in _differences(before.get(k), after.get(k), f"{prefix}{k}.")]
+    return [] if before == after else [prefix.rstrip(".")]
+
+
+def _without_credentials(uri: str | None) -> str | None:
+    from rem_study.tracking import redact
+
+    return None if uri is None else redact(uri)
+
+
+def load_resolved(folder: Path) -> Study:
+    """The study that a folder holds, as it was resolved when it was first launched. Raises InputError."""
+    from rem_study.yaml_file import parse_file
+
+    path = folder / STUDY_FILE
+    if not path.is_file():
+        raise InputError(f"{folder}: is not a study's folder (it has no {STUDY_FILE})")
+    return parse_file(Study, path)
+
+
+def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Outcome:
+    from rem_study.originals import OriginalStore, Setting
+    from rem_study.progress import ProgressLine, describe
+    from rem_study.search.plan import GridPlan, OriginalJob
+    from rem_study.tracking import TrackingWriter
+
+    started = time.time()
+    records, damaged = read_log(folder / LOG_FOLDER)
+    for line in damaged:
+        print(f"warning: {line}", file=sys.stderr)
+    rows = replicate_rows(records)
+    store = OriginalStore(originals)
+    stored = [
+        OriginalJob(corruption.name, replicate)
+        for corruption in study.spec.corruptions
+        for replicate in range(study.spec.budget.replicates)
+        if store.has(Setting(study.spec, corruption, replicate).key())
+    ]
+    plan = GridPlan(study, stored, rows)
+    if plan.finished:
+        print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
+    study_log = StudyLog(folder / LOG_FOLDER)
+    uri = study.spec.tracking.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    tracking = TrackingWriter(uri, study.spec.name, study_tags={"rem_study.version": __version__})
+    for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
+        tracking.record(row)
+    for (cell, method, trial), state in finished_trials(plan, rows).items():
+        tracking.finish(cell, method, trial, state)
+    progress = ProgressLine(plan)
+
+    def record(entry: dict[str, Any]) -> None:
+        study_log.append(entry)
+        records.append(entry)
+        if entry["kind"] == "replicate":
+            row = _row(entry)
+            rows.append(row)
+            tracking.record(row)
+            last = row["replicate"] == study.spec.budget.replicates - 1
+            if last or row["state"] == "failed":
+                tracking.finish(row["cell"], row["method"], row["trial"], row["state"])
+        progress.update()
+
+    try:
+        if not plan.done():
+            from rem_study.search.run import connect, run_grid
+
+            connect(address)
+            progress.update()
+            run_grid(plan, originals, record)
+    finally:
+        progress.close()
+        study_log.close()
+    write_manifest(folder, study, started, records)
+    if rows:
+        write_results(folder, study, rows, tracking.run_ids())
+    if plan.done():
+        tracking.artifacts(_artifacts(folder))
+        tracking.finish_study()
+    else:
+        tracking.finish_study("KILLED")
+    if not tracking.close():
+        print(
+            f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
+            file=sys.stderr,
+        )
+    if rows:
+        write_results(folder, study, rows, tracking.run_ids())
+    return Outcome(folder, plan.done(), describe(plan))
+
+
+def finished_trials(plan: Any, rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str, int], str]:
+    """The state of each trial among `rows` that is through, by (cell, method, trial)."""
+    keys = {(row["cell"], row["method"], row["trial"]) for row in rows}
+    return {key: state for key in sorted(keys) if (state := plan.finished_trial(*key))}
+
+
+def replicate_rows(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log's replicates, each once (the first record counts), in the order in which they finished."""
+    unique: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in records:
+        if record["kind"] == "replicate":
+            key = tuple(record[name] for name in ("cell", "method", "trial", "phase", "replicate"))
+            unique.setdefault(key, _row(record))
+    return list(unique.values())
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "kind"}
+
+
+def write_results(
+    folder: Path, study: Study, rows: list[dict[str, Any]], run_ids: dict[tuple[str, str, int], str]
+) -> None:
+    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows."""
+    import pyarrow.parquet
+
+    from rem_study.analysis import best, cells_frame, cells_table, trials_table
+    from rem_study.report import write_report
+
+    table = trials_table(
+        {k: json.dumps(v) if k == "curves" and v is not None else v for k, v in row.items() if k not in _TIMES}
+        | {"mlflow_run_id": run_ids.get((row["cell"], row["method"], row["trial"]))}
+        for row in rows
+    )
+    trials = table.to_pandas()
+    cells = cells_frame(trials)
+    for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(content, sink)
+        write_atomically(folder / file, sink.getvalue().to_pybytes())
+    document = best(study.spec.name, study.spec.objective, trials, cells)
+    write_atomically(folder / "best.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_report(folder)
+
+
+_TIMES = ("start_time", "end_time")
+
+
+def _artifacts(folder: Path) -> list[Path]:
+    return [folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()]
+
+
+def write_manifest(folder: Path, study: Study, started: float, records: list[dict[str, Any]]) -> None:
+    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
+    from rem_study.originals import Setting, code_fingerprint
+
+    names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
+    originals = [record for record in records if record["kind"] == "original"]
+    content = {
+        "study": study.spec.name,
+        "rem_study": __version__,
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in names},
+        "hardware": {"machine": platform.platform(), "cpus": os.cpu_count()},
+        "seed": study.spec.seed,
+        "data_fingerprint": Setting(study.spec, study.spec.corruptions[0], 0).dataset.fingerprint,
+        "code_fingerprint": code_fingerprint(),
+        "launched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds_of_last_launch": round(time.time() - started, 1),
+        "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
+    }
+    write_atomically(folder / "manifest.json", json.dumps(content, indent=1, sort_keys=False))
