@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rem_study import __version__
-from rem_study.errors import InputError
+from rem_study.errors import InputError, TrackingError
 
 FOLDER = click.Path(path_type=Path)
 
@@ -25,6 +25,9 @@ class _Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(2)
+        except TrackingError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(1)

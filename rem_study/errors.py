@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user of rem-study can meet."""
+"""The failures that a user of rem-study can meet."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class UnlearningError(RuntimeError):
     """A configuration broke the method it was given to (a loss that is not finite, say); the trial fails."""
+
+
+class TrackingError(RuntimeError):
+    """MLflow could not be read or written; the message is one line without credentials."""

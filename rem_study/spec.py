@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rem_study.errors import InputError
 from rem_study.space import Configuration, SearchSpace, load_space
@@ -48,7 +48,7 @@ class RecipeSpec(_Frozen):
     batch_size: Annotated[int, Field(ge=2)] = 512
     lr: PositiveFloat = 0.025
     momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
 
@@ -90,10 +90,18 @@ CorruptionSpec = Annotated[
 ]
 
 
+PathOrSpace = Annotated[
+    Annotated[str, Tag("path")] | Annotated[SearchSpace, Tag("inline")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "inline"),
+]
+
+
 class MethodSpec(_Frozen):
     """What a study says of one method."""
 
-    space: str | None = Field(None, description="the user's own search space: a path, relative to the study file")
+    space: PathOrSpace | None = Field(
+        None, description="the user's own search space: a path, relative to the study file, or the space itself"
+    )
     trials: PositiveInt | None = Field(None, description="trials a cell; default: budget.trials")
     fixed: dict[str, bool | int | float | str] = Field({}, description="hyperparameters held at a value")
     defaults: dict[str, bool | int | float | str] = Field({}, description="other values for trial 0")
@@ -118,7 +126,7 @@ class ResourcesSpec(_Frozen):
     """What one trial gets. These never change a result."""
 
     cpus: PositiveInt = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
 
 
@@ -129,7 +137,7 @@ class TrackingSpec(_Frozen):
 
 
 def _as_mapping(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return {name: {} for name in value}
     return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
 
@@ -163,13 +171,26 @@ class StudySpec(_Frozen):
                 raise ValueError(f"{field}: one is listed twice")
         return self
 
+    def plain(self) -> dict[str, Any]:
+        """The study as plain values, fit for a YAML file that `load_study` reads again."""
+        plain = self.model_dump(mode="json")
+        for method, method_spec in self.methods.items():
+            if isinstance(method_spec.space, SearchSpace):
+                plain["methods"][method]["space"] = method_spec.space.model_dump(mode="json", exclude_defaults=True)
+        return plain
+
     def identity(self) -> dict[str, Any]:
         """The study as plain values, less what cannot change a result (resources, tracking)."""
-        return self.model_dump(mode="json", exclude=set(EXECUTION_FIELDS))
+        return {name: value for name, value in self.plain().items() if name not in EXECUTION_FIELDS}
 
 
 class Study(_Frozen):
-    """A study file as resolved: the specification and each method's search space."""
+    """A study file as resolved.
+
+    Attributes:
+        spec: what the file says, with every method's search space written out in it.
+        spaces: the search spaces as searched, the study's own defaults and fixed values applied.
+    """
 
     spec: StudySpec
     spaces: dict[str, SearchSpace]
@@ -200,22 +221,25 @@ def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = N
 def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
     """A study from plain values; paths in it are relative to `folder`. Raises InputError."""
     spec = validate(StudySpec, document, origin)
-    spaces, mistakes = {}, []
+    resolved, spaces, mistakes = {}, {}, []
     for method, method_spec in spec.methods.items():
         try:
-            space = load_space(method, folder / method_spec.space if method_spec.space else None)
+            given = method_spec.space
+            base = given if isinstance(given, SearchSpace) else load_space(method, folder / given if given else None)
         except InputError as error:
             mistakes.append(f"{origin}: methods.{method}: {error}")
             continue
+        space = base
         for field, change in (("defaults", SearchSpace.with_defaults), ("fixed", SearchSpace.fixed)):
             try:
                 space = change(space, getattr(method_spec, field))
             except InputError as error:
                 mistakes.append(f"{origin}: methods.{method}.{field}.{error}")
         spaces[method] = space
+        resolved[method] = method_spec.model_copy(update={"space": base})
     if mistakes:
         raise InputError("\n".join(mistakes))
-    return Study(spec=spec, spaces=spaces)
+    return Study(spec=spec.model_copy(update={"methods": resolved}), spaces=spaces)
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

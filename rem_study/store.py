@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -36,8 +37,16 @@ class StudyLog:
             number = 1 + max((int(path.stem) for path in segments(self._folder)), default=0)
             self._file = open(self._folder / f"{number:05d}.jsonl", "xb", buffering=0)  # noqa: SIM115
         content = canonical_json(record).encode()
-        self._file.write(b"%08x %s\n" % (zlib.crc32(content), content))
-        os.fsync(self._file.fileno())
+        line = b"%08x %s\n" % (zlib.crc32(content), content)
+        whole = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(whole)
+            self._file.seek(whole)
+            raise
 
     def close(self) -> None:
         """Close the segment, if one was begun."""

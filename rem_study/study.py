@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ import yaml
 
 from rem_study import __version__
 from rem_study.errors import InputError
-from rem_study.spec import EXECUTION_FIELDS, Study, load_study, resolve
+from rem_study.spec import Study, load_study
 from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
 
 log = logging.getLogger(__name__)
@@ -101,19 +102,14 @@ def _claim(folder: Path, study: Study) -> None:
     """Write study.yaml, or check that what stands there is the same study."""
     path = folder / STUDY_FILE
     if path.exists():
-        before = load_resolved(folder)
-        differences = _differences(before.spec.identity(), study.spec.identity())
-        differences += [f"search space of {m}" for m in study.spaces if before.spaces.get(m) != study.spaces[m]]
+        differences = _differences(load_resolved(folder).spec.identity(), study.spec.identity())
         if differences:
             raise InputError(
-                f"{folder}: holds another study; it differs in {', '.join(dict.fromkeys(differences))}; "
+                f"{folder}: holds another study; it differs in {', '.join(differences)}; "
                 "choose another --name, or remove the folder"
             )
-    content = {
-        "spec": study.spec.model_dump(mode="json"),
-        "spaces": {method: space.model_dump(mode="json") for method, space in study.spaces.items()},
-    }
-    content["spec"]["tracking"]["uri"] = _without_credentials(study.spec.tracking.uri)
+    content = study.spec.plain()
+    content["tracking"]["uri"] = _without_credentials(study.spec.tracking.uri)
     write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -125,19 +121,16 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
 
 
 def _without_credentials(uri: str | None) -> str | None:
-    from rem_study.tracking import redact
-
-    return None if uri is None else redact(uri)
+    """The user's name and password belong into MLFLOW_TRACKING_USERNAME and _PASSWORD, not into a file."""
+    return None if uri is None else re.sub(r"://[^/@\s]+@", "://", uri)
 
 
 def load_resolved(folder: Path) -> Study:
     """The study that a folder holds, as it was resolved when it was first launched. Raises InputError."""
-    from rem_study.yaml_file import parse_file
-
     path = folder / STUDY_FILE
     if not path.is_file():
         raise InputError(f"{folder}: is not a study's folder (it has no {STUDY_FILE})")
-    return parse_file(Study, path)
+    return load_study(path)
 
 
 def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Outcome:
@@ -162,8 +155,7 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     if plan.finished:
         print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
     study_log = StudyLog(folder / LOG_FOLDER)
-    uri = study.spec.tracking.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
-    tracking = TrackingWriter(uri, study.spec.name, study_tags={"rem_study.version": __version__})
+    tracking = TrackingWriter(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
     for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
         tracking.record(row)
     for (cell, method, trial), state in finished_trials(plan, rows).items():
@@ -260,6 +252,39 @@ _TIMES = ("start_time", "end_time")
 
 def _artifacts(folder: Path) -> list[Path]:
     return [folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()]
+
+
+def sync(folder: Path) -> int:
+    """Bring MLflow level with the log in `folder`; returns how many replicates were missing there.
+
+    Raises:
+        InputError: not a study's folder, or a launch of it is running.
+        TrackingError: MLflow cannot be written.
+    """
+    from rem_study.search.plan import GridPlan
+    from rem_study.tracking import sync as write
+
+    study = load_resolved(folder)
+    with locked(folder):
+        rows = replicate_rows(read_log(folder / LOG_FOLDER)[0])
+        plan = GridPlan(study, [], rows)
+        return write(
+            tracking_uri(study, folder),
+            study.spec.name,
+            rows,
+            states=finished_trials(plan, rows),
+            study_tags=_STUDY_TAGS,
+            artifacts=_artifacts(folder) if plan.done() else (),
+            status="FINISHED" if plan.done() else "KILLED",
+        )
+
+
+def tracking_uri(study: Study, folder: Path) -> str:
+    """The tracking server that the study names, else a SQLite file in its folder."""
+    return study.spec.tracking.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+
+
+_STUDY_TAGS = {"rem_study.version": __version__}
 
 
 def write_manifest(folder: Path, study: Study, started: float, records: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, TrackingError
 from rem_study.mlflow_runs import Row, StudyRuns, TrialKey, trial_key
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 
 # Not the server's state but what was sent: another attempt would fail in the same way.
 _REFUSED_CODES = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
-
-
-class TrackingError(RuntimeError):
-    """MLflow could not be read or written; the message is one line without credentials."""
 
 
 def redact(text: str) -> str:

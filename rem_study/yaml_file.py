@@ -17,13 +17,14 @@ Model = TypeVar("Model", bound=BaseModel)
 class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML's safe loader, with floats such as 1e-4 as numbers and a repeated key as an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) < len(node.value):
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
-        return mapping
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[assignment]
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add((key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)))
+        return node
 
 
 # YAML 1.1, as PyYAML reads it, takes 1e-4 for a string; YAML 1.2 and every user take it for a number.
@@ -61,12 +62,23 @@ def validate(model: type[Model], document: Any, origin: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InputError("\n".join(_line(origin, mistake) for mistake in error.errors())) from None
+        raise InputError("\n".join(_line(origin, mistake) for mistake in _causes(error.errors()))) from None
 
 
 def parse_file(model: type[Model], path: Path) -> Model:
     """The file at `path` as a `model`. Raises InputError naming file and field."""
     return validate(model, load_yaml(read_text(path), str(path)), str(path))
+
+
+def _causes(mistakes: list[Any]) -> list[Any]:
+    """Without the complaint that a list is too short only because its items are wrong."""
+    places = [mistake["loc"] for mistake in mistakes]
+    return [
+        mistake
+        for mistake in mistakes
+        if mistake["type"] != "too_short"
+        or not any(len(place) > len(mistake["loc"]) and place[: len(mistake["loc"])] == mistake["loc"] for place in places)
+    ]
 
 
 def _line(origin: str, mistake: Any) -> str:

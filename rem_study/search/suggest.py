@@ -64,8 +64,10 @@ class CellSearch:
             known = self._space.defaults
         self._study.sampler = self._make_sampler(number)
         if known is not None:
-            searched = {n: v for n, v in known.items() if self._space.parameters[n].search}
-            self._study.enqueue_trial(searched)
+            parameters = self._space.parameters
+            self._study.enqueue_trial(
+                {n: v for n, v in known.items() if parameters[n].search and self._space.is_active(n, known)}
+            )
         trial = self._study.ask()
         configuration = self._space.defaults
         for name, parameter in self._space.parameters.items():

@@ -41,7 +41,6 @@ from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
 
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
-ANNEALED_SHARE = 0.3  # of the epochs over which `anneal` fades the new channels out
 
 
 def unlearn(
@@ -51,6 +50,7 @@ def unlearn(
     layer_position: str,
     mask_density: float,
     erase_mode: EraseMode,
+    anneal_share: float,
     epochs: int,
     lr: float,
     batch_size: int,
@@ -115,7 +115,7 @@ def unlearn(
         samples += flush(task, expanded, forget_batches, flush_loss, optimizer, stop_accuracy, flush_limit)[1]
         # 3. Redirect and remove.
         if erase_mode == "anneal":
-            fade = _fade(epoch, epochs)
+            fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
         expanded.train()
         samples += train_epoch(all_batches, redirect_and_remove, optimizer)
         score = eraser.score()
@@ -128,9 +128,10 @@ def unlearn(
     return Unlearned(expanded.erased(erase_mode, mask_density, best_means), epochs, samples)
 
 
-def _fade(epoch: int, epochs: int) -> float:
-    fading = max(1, math.ceil(ANNEALED_SHARE * epochs))
-    return min(1.0, (epochs - 1 - epoch) / fading)
+def _fade(left: int, fading: int) -> float:
+    """How much of the new channels is on with `left` epochs to go, the last `fading` of them fading; never nothing,
+    lest the corruption be led back into the old channels."""
+    return min(1.0, left / (fading + 1))
 
 
 class _Reference:

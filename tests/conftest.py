@@ -1,0 +1,91 @@
+"""Small things that the tests of the lower half share: a tiny digits task, its originals, tasks for methods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rem_study.corruption import CorruptedTrainingSet
+from rem_study.data import Dataset
+from rem_study.originals import OriginalStore, Setting
+from rem_study.spec import StudySpec, resolve
+from rem_study.trial import split_ids
+from rem_study.unlearning import UnlearningTask
+
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"image_size": 12, "train_samples": 240, "test_samples": 120},
+    "model": {"width": 0.0625},
+    "original": {"epochs": 30, "batch_size": 32, "lr": 0.05},
+    "corruptions": [
+        {"name": "random_label", "samples": 12},
+        {"name": "interclass_confusion", "samples": 12},
+        {"name": "poison", "samples": 12},
+    ],
+    "discovery_rates": [0.5, 1.0],
+    "methods": ["finetune"],
+}
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[..., StudySpec]:
+    """A tiny study (240 digits, 12 corrupted, a network of 4 to 16 channels), with top-level sections changed."""
+
+    def make(**changes: Any) -> StudySpec:
+        return resolve(copy.deepcopy(TINY) | changes, "tiny.yaml", Path()).spec
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def spec(make_spec: Callable[..., StudySpec]) -> StudySpec:
+    return make_spec()
+
+
+@pytest.fixture(scope="session")
+def settings(spec: StudySpec) -> dict[str, Setting]:
+    """Replicate 0 of each corruption, by name."""
+    return {corruption.name: Setting(spec, corruption, 0) for corruption in spec.corruptions}
+
+
+@pytest.fixture(scope="session")
+def dataset(settings: dict[str, Setting]) -> Dataset:
+    return settings["random_label"].dataset
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> OriginalStore:
+    """Originals shared by the session's tests."""
+    return OriginalStore(tmp_path_factory.mktemp("originals"))
+
+
+@pytest.fixture(scope="session")
+def make_task(settings: dict[str, Setting], store: OriginalStore) -> Callable[..., UnlearningTask]:
+    """What `run_trial` would hand to a method; `changes` replace parts of it."""
+
+    def make(corruption_name: str = "random_label", rate: float = 0.5, **changes: Any) -> UnlearningTask:
+        setting = settings[corruption_name]
+        corruption = setting.draw()
+        data = CorruptedTrainingSet(setting.dataset, corruption)
+        forget_ids, retain_ids = split_ids(corruption, rate, len(data))
+        network = setting.fresh_network("original")
+        network.load_state_dict(store.obtain(setting).state)
+        parts = {
+            "network": network.train(),
+            "data": data,
+            "forget_ids": forget_ids,
+            "retain_ids": retain_ids,
+            "recipe": setting.spec.original,
+            "seed": 7,
+            "fresh_network": lambda: setting.fresh_network("retrain"),
+        }
+        return UnlearningTask(**(parts | changes))
+
+    return make
