@@ -24,9 +24,17 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     for method, space in study.spaces.items():
         trials = cells * study.trials(method)
         total += trials
-        epochs += trials * replicates * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        epochs += (
+            trials
+            * replicates
+            * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        )
         lines.append(f"  {method:14} {study.trials(method)} trials a cell, {trials} in all")
     epochs += len(spec.corruptions) * replicates * spec.original.epochs
-    lines.append(f"trials     {total}, each on {replicates} replicate(s): {total * replicates} rows in trials.parquet")
-    lines.append(f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)")
+    lines.append(
+        f"trials     {total}, each on {replicates} replicate(s): {total * replicates} rows in trials.parquet"
+    )
+    lines.append(
+        f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
+    )
     return "\n".join(lines)

@@ -41,17 +41,25 @@ def main() -> None:
 
 def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
-        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a field of the study file."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Change a field of the study file.",
     )(command)
     return click.argument("study", type=FOLDER)(command)
 
 
 @main.command()
 @_study_options
-@click.option("--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie.")
+@click.option(
+    "--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie."
+)
 @click.option("--name", help="Of the study and its folder; default: the study file's.")
 @click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
-def launch(study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None) -> None:
+def launch(
+    study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None
+) -> None:
     """Run the study file STUDY, or go on with it where it was left."""
     from rem_study.study import launch as run
 
@@ -149,7 +157,9 @@ def show(method: str) -> None:
         fields = parameter.model_dump(exclude={"source", "type", "default", "search"}, exclude_defaults=True)
         told = ", ".join(f"{key} {value}" for key, value in fields.items())
         searched = "" if parameter.search else " (held at its default unless a study fixes it)"
-        click.echo(f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}")
+        click.echo(
+            f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}"
+        )
 
 
 if __name__ == "__main__":

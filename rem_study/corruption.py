@@ -72,7 +72,9 @@ def process_of(spec: CorruptionSpec, dataset: Dataset) -> Process:
 
 def _check_class(corruption: str, field: str, value: int, dataset: Dataset) -> None:
     if value >= dataset.num_classes:
-        raise InputError(f"corruptions.{corruption}.{field}: {value} is not a class; there are {dataset.num_classes}")
+        raise InputError(
+            f"corruptions.{corruption}.{field}: {value} is not a class; there are {dataset.num_classes}"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,13 @@ def draw_corruption(spec: CorruptionSpec, dataset: Dataset, report: Tensor, *see
         chosen = []
         for index, group in enumerate(process.groups):
             eligible = (half & torch.isin(labels, torch.tensor(group))).nonzero().squeeze(1)
-            count = share // groups + (index < share % groups)
+            # what cannot be shared out evenly goes to the first groups in one half, to the last in the other
+            turn = groups - 1 - index if half is report else index
+            count = share // groups + (turn < share % groups)
             if count > len(eligible):
-                raise InputError(f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify")
+                raise InputError(
+                    f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify"
+                )
             chosen.append(eligible[torch.randperm(len(eligible), generator=rng)[:count]])
         drawn = torch.cat(chosen)
         halves.append(drawn[torch.randperm(len(drawn), generator=rng)])
@@ -144,7 +150,6 @@ class CorruptedTrainingSet:
     """
 
     def __init__(self, dataset: Dataset, corruption: Corruption | None) -> None:
-        self.dataset = dataset
         self.device = dataset.train_images.device
         self.labels = dataset.train_labels.clone()
         self._trigger = corruption.process.trigger if corruption else None
@@ -152,6 +157,7 @@ class CorruptedTrainingSet:
         if corruption:
             self.labels[corruption.ids.to(self.device)] = corruption.labels.to(self.device)
             self._triggered[corruption.ids.to(self.device)] = self._trigger is not None
+        self.dataset = dataset.training_part(self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)

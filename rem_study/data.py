@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,6 +71,13 @@ class Dataset:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    def training_part(self, labels: Tensor) -> Dataset:
+        """The training images under other labels (N,), normalised as here; no true label, no test image."""
+        no_images, no_labels = self.test_images[:0], self.test_labels[:0]
+        part = replace(self, train_labels=labels, test_images=no_images, test_labels=no_labels)
+        vars(part).update(mean=self.mean, std=self.std)  # `replace` forgets them; counting takes time
+        return part
+
     def to(self, device: torch.device) -> Dataset:
         """The same data on `device`."""
         names = ("train_images", "train_labels", "test_images", "test_labels")
@@ -79,7 +85,9 @@ class Dataset:
 
 
 def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
+    counts = torch.stack(
+        [torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]
+    ).double()
     shares = counts / counts.sum(1, keepdim=True)
     values = torch.arange(256, device=images.device, dtype=torch.float64) / 255
     mean = shares @ values
@@ -98,7 +106,8 @@ def _digits(spec: DataSpec) -> Arrays:
     order = torch.randperm(len(images), generator=generator("digits", "train/test")).numpy()
     cut = spec.train_samples or 1437
     if cut + (spec.test_samples or 1) > len(images):
-        raise InputError(f"data.train_samples: digits have {len(images)} images in all, test images included")
+        field = "train_samples" if spec.train_samples else "test_samples"
+        raise InputError(f"data.{field}: digits have {len(images)} images in all, {cut} of them for training")
     train, test = order[:cut], order[cut:]
     return images[train], digits.target[train], images[test], digits.target[test]
 
@@ -108,15 +117,21 @@ def _torchvision(class_name: str) -> Callable[[DataSpec], Arrays]:
         import torchvision.datasets
 
         if spec.root is None:
-            raise InputError(f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files")
+            raise InputError(
+                f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files"
+            )
         parts: list[np.ndarray] = []
         for train in (True, False):
             try:
-                part = getattr(torchvision.datasets, class_name)(spec.root, train=train, download=spec.download)
+                part = getattr(torchvision.datasets, class_name)(
+                    spec.root, train=train, download=spec.download
+                )
             except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, pickle errors
                 hint = "" if spec.download else "; data.download: true fetches it"
                 reason = " ".join(str(error).split()).split(". You can use")[0]
-                raise InputError(f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}") from None
+                raise InputError(
+                    f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}"
+                ) from None
             images = np.asarray(part.data)
             images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
             parts += [np.ascontiguousarray(images), np.asarray(part.targets)]
@@ -136,7 +151,9 @@ class _Source:
 
 _SOURCES = {
     "digits": _Source(_digits, 10, 16, Augmentation(padding=1, flip=False), augment=False),
-    "fashion_mnist": _Source(_torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True),
+    "fashion_mnist": _Source(
+        _torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True
+    ),
     "cifar10": _Source(_torchvision("CIFAR10"), 10, 32, Augmentation(padding=4, flip=True), augment=True),
 }
 
@@ -158,7 +175,9 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
         test_images=_resize(torch.from_numpy(test_images), size),
         test_labels=torch.from_numpy(test_labels).long(),
         num_classes=source.num_classes,
-        augmentation=source.augmentation if (source.augment if spec.augment is None else spec.augment) else None,
+        augmentation=source.augmentation
+        if (source.augment if spec.augment is None else spec.augment)
+        else None,
     )
     for part, wanted in (("train", spec.train_samples), ("test", spec.test_samples)):
         images, labels = getattr(dataset, f"{part}_images"), getattr(dataset, f"{part}_labels")
@@ -166,7 +185,9 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
             continue
         if wanted > len(images):
             raise InputError(f"data.{part}_samples: {wanted} asked for, {spec.name} has {len(images)}")
-        kept = torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
+        kept = (
+            torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
+        )
         dataset = replace(dataset, **{f"{part}_images": images[kept], f"{part}_labels": labels[kept]})
     return dataset.to(torch.device(device))
 
@@ -174,7 +195,9 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
 def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
-    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    resized = F.interpolate(
+        images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 
 

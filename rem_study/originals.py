@@ -18,7 +18,7 @@ from torch import nn
 from rem_study import corruption as corruption_module
 from rem_study import data as data_module
 from rem_study import training as training_module
-from rem_study.corruption import Corruption, CorruptedTrainingSet, draw_corruption, fresh_samples
+from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
 from rem_study.models import build_model, resnet9
@@ -116,7 +116,9 @@ class OriginalStore:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return Original(state, record["facts"])
         except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("original %s in %s cannot be used and will be trained again: %s", key, self.folder, error)
+            log.warning(
+                "original %s in %s cannot be used and will be trained again: %s", key, self.folder, error
+            )
             return None
 
     def save(self, key: str, original: Original) -> None:
@@ -125,7 +127,10 @@ class OriginalStore:
         buffer = io.BytesIO()
         torch.save(original.state, buffer)
         record = {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "facts": original.facts}
-        for name, content in ((f"{key}.pt", buffer.getvalue()), (f"{key}.json", canonical_json(record).encode())):
+        for name, content in (
+            (f"{key}.pt", buffer.getvalue()),
+            (f"{key}.json", canonical_json(record).encode()),
+        ):
             partial = self.folder / f".{name}.{os.getpid()}"
             partial.write_bytes(content)
             os.replace(partial, self.folder / name)

@@ -36,6 +36,7 @@ class _Parameter(BaseModel):
 
 class _Range(_Parameter):
     log: bool = False
+    also: list[int | float] = []  # values out of the range that a study may fix
 
     @model_validator(mode="after")
     def _ordered(self: Any) -> Any:
@@ -52,8 +53,9 @@ class _Range(_Parameter):
 
     def check(self: Any, value: Value) -> None:
         """Raise ValueError unless `value` lies in the range."""
-        if isinstance(value, (bool, str)) or not self.low <= value <= self.high:
-            raise ValueError(f"{value!r} is not in [{self.low}, {self.high}]")
+        if isinstance(value, (bool, str)) or not (self.low <= value <= self.high or value in self.also):
+            besides = f" or {self.also}" if self.also else ""
+            raise ValueError(f"{value!r} is not in [{self.low}, {self.high}]{besides}")
 
 
 class FloatParameter(_Range):
@@ -93,11 +95,12 @@ class IntParameter(_Range):
 
 
 class CategoricalParameter(_Parameter):
-    """One of the listed choices."""
+    """One of the listed choices. With `open`, a study may fix any other text too; the method says if it is wrong."""
 
     type: Literal["categorical"]
     choices: Annotated[list[Value], Field(min_length=1)]
     default: Value
+    open: bool = False
 
     @model_validator(mode="after")
     def _has_default(self) -> CategoricalParameter:
@@ -108,6 +111,8 @@ class CategoricalParameter(_Parameter):
 
     def check(self, value: Value) -> None:
         """Raise ValueError unless `value` is one of the choices."""
+        if self.open and isinstance(value, str):
+            return
         if not any(type(value) is type(choice) and value == choice for choice in self.choices):
             raise ValueError(f"{value!r} is not one of {self.choices}")
 
@@ -172,7 +177,9 @@ class SearchSpace(BaseModel):
         parameters = dict(self.parameters)
         for name, value in values.items():
             if name not in parameters:
-                raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}")
+                raise InputError(
+                    f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}"
+                )
             if isinstance(parameters[name], FloatParameter) and type(value) is int:
                 value = float(value)
             try:
@@ -195,7 +202,9 @@ def _shipped_folder() -> Traversable:
 
 def known_methods() -> list[str]:
     """The methods that ship with a search space, in alphabetical order."""
-    return sorted(f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_space(method: str, path: Path | None = None) -> SearchSpace:

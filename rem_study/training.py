@@ -17,15 +17,17 @@ from rem_study.spec import RecipeSpec
 class BatchLoader:
     """Batches of the training samples `ids` (M,), in a new random order at each iteration.
 
-    The samples are dealt into ceil(M / batch_size) batches of nearly equal size, so that none is left with a
-    single sample, which batch norm could not normalise.
+    The samples are dealt into ceil(M / batch_size) batches of nearly equal size, or one fewer where a batch would
+    be left with a single sample, which batch norm could not normalise (an odd M in twos).
     """
 
-    def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
+    def __init__(
+        self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator
+    ) -> None:
         self._data, self._ids, self._batch_size, self._rng = data, ids, batch_size, rng
 
     def __len__(self) -> int:
-        return -(-len(self._ids) // self._batch_size)
+        return max(1, min(-(-len(self._ids) // self._batch_size), len(self._ids) // 2))
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.randperm(len(self._ids), generator=self._rng).to(self._ids.device)
@@ -35,7 +37,9 @@ class BatchLoader:
             yield self._data.batch(ids, transform)
 
 
-def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
     """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
     movable = [p for p in parameters if p.requires_grad]
     if recipe.optimizer == "adam":

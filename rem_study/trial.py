@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rem_study.corruption import REGULARITY_RANK, Corruption, CorruptedTrainingSet
+from rem_study.corruption import REGULARITY_RANK, CorruptedTrainingSet, Corruption
 from rem_study.data import report_half
 from rem_study.errors import UnlearningError
 from rem_study.evaluation import accuracy, predict_training, test_predictions

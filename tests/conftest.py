@@ -1,4 +1,4 @@
-"""Small things that the tests of the lower half share: a tiny digits task, its originals, tasks for methods."""
+"""What the tests of the lower half share: a tiny digits task, its originals, tasks for methods."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., StudySpec]:
-    """A tiny study (240 digits, 12 corrupted, a network of 4 to 16 channels), with top-level sections changed."""
+    """A tiny study (240 digits, 12 corrupted, layers of 4 to 16 channels), top-level sections changed."""
 
     def make(**changes: Any) -> StudySpec:
         return resolve(copy.deepcopy(TINY) | changes, "tiny.yaml", Path()).spec
@@ -68,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> OriginalStore:
 
 @pytest.fixture(scope="session")
 def make_task(settings: dict[str, Setting], store: OriginalStore) -> Callable[..., UnlearningTask]:
-    """What `run_trial` would hand to a method; `changes` replace parts of it."""
+    """What `run_trial` would hand to a method, but for a shorter recipe and the `changes` given."""
 
     def make(corruption_name: str = "random_label", rate: float = 0.5, **changes: Any) -> UnlearningTask:
         setting = settings[corruption_name]
@@ -82,7 +82,7 @@ def make_task(settings: dict[str, Setting], store: OriginalStore) -> Callable[..
             "data": data,
             "forget_ids": forget_ids,
             "retain_ids": retain_ids,
-            "recipe": setting.spec.original,
+            "recipe": setting.spec.original.model_copy(update={"epochs": 4}),
             "seed": 7,
             "fresh_network": lambda: setting.fresh_network("retrain"),
         }

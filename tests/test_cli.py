@@ -38,12 +38,22 @@ WRONG = {
     "discovery rate 0": (changed(discovery_rates=[0]), "discovery_rates.0"),
     "discovery rate 1.5": (changed(discovery_rates=[0.5, 1.5]), "discovery_rates.1"),
     "width 0": (changed(model={"width": 0}), "model.width"),
-    "redirect width 0": (changed(methods={"rem": {"fixed": {"redirect_width": 0}}}), "methods.rem.fixed.redirect_width"),
+    "redirect width 0": (
+        changed(methods={"rem": {"fixed": {"redirect_width": 0}}}),
+        "methods.rem.fixed.redirect_width",
+    ),
     "no data set": (changed(data={"name": "cifar10", "root": "/nowhere"}), "data.root"),
     "no data root": (changed(data={"name": "cifar10"}), "data.root"),
     "range upside down": (changed(methods={"npo": {"space": UPSIDE_DOWN}}), "methods.npo.space"),
-    "too many corrupted": (changed(corruptions=[{"name": "poison", "samples": 5000}]), "corruptions.poison.samples"),
+    "too many corrupted": (
+        changed(corruptions=[{"name": "poison", "samples": 5000}]),
+        "corruptions.poison.samples",
+    ),
     "no such class": (changed(corruptions=[{"name": "poison", "target": 12}]), "corruptions.poison.target"),
+    "weight out of range": (
+        changed(methods={"rem": {"fixed": {"remove_weight": 9}}}),
+        "methods.rem.fixed.remove_weight",
+    ),
     "no such layer": (changed(methods={"rem": {"fixed": {"layer_position": "7-9"}}}), "layer_position"),
     "syntax error": ("data: {name: digits\nmodel: ]", "line 2, column"),
     "a list": ("- 1\n- 2\n", "must be a mapping"),
@@ -101,13 +111,17 @@ def test_what_is_not_there_is_named(command, tmp_path, monkeypatch):
 def test_a_root_that_cannot_be_written(tmp_path):
     (tmp_path / "study.yaml").write_text(changed())
     (tmp_path / "file").write_text("")
-    result = CliRunner().invoke(main, ["launch", str(tmp_path / "study.yaml"), "--root", str(tmp_path / "file")])
+    result = CliRunner().invoke(
+        main, ["launch", str(tmp_path / "study.yaml"), "--root", str(tmp_path / "file")]
+    )
     assert result.exit_code == 2
     assert "--root" in result.stderr
 
 
 def test_check_counts_what_the_study_promises(tmp_path):
-    (tmp_path / "study.yaml").write_text(changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2}))
+    (tmp_path / "study.yaml").write_text(
+        changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2})
+    )
     result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert result.exit_code == 0
     assert "trials     6, each on 2 replicate(s): 12 rows" in result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -30,7 +31,9 @@ def digits():
 
 def draw(name, digits, samples=60, replicate=0, **fields):
     corruption_spec = SPECS[name].model_copy(update={"samples": samples, **fields})
-    return draw_corruption(corruption_spec, digits, report_half(len(digits.train_labels), 0, "train"), 0, replicate)
+    return draw_corruption(
+        corruption_spec, digits, report_half(len(digits.train_labels), 0, "train"), 0, replicate
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +43,7 @@ def test_a_wrong_label_is_never_the_true_one(digits, name):
         assert len(set(corruption.ids.tolist())) == 60
         assert torch.equal(corruption.clean_labels, digits.train_labels[corruption.ids])
         assert (corruption.labels != corruption.clean_labels).all()
-        assert 0 <= corruption.labels.min() and corruption.labels.max() <= 9
+        assert corruption.labels.min() >= 0 and corruption.labels.max() <= 9
 
 
 def test_random_labels_are_spread_over_all_other_classes(digits):
@@ -110,7 +113,7 @@ def test_forget_sets_of_lower_rates_lie_inside_those_of_higher_ones(digits, name
     corruption = draw(name, digits)
     sets = [set(split_ids(corruption, rate, 1437)[0].tolist()) for rate in (0.01, 0.1, 0.3, 0.5, 1.0)]
     assert [len(s) for s in sets] == [2, 6, 18, 30, 60]
-    assert all(low < high for low, high in zip(sets, sets[1:], strict=False))
+    assert all(low < high for low, high in itertools.pairwise(sets))
     assert sets[-1] == set(corruption.ids.tolist())
 
 

@@ -13,7 +13,9 @@ TRIALS = 12
 
 
 def search(in_flight: int, seed: object = 0) -> CellSearch:
-    return CellSearch(load_space("rem"), SamplerSpec(startup_trials=3), TRIALS, in_flight, (seed, "cell", "rem"))
+    return CellSearch(
+        load_space("rem"), SamplerSpec(startup_trials=3), TRIALS, in_flight, (seed, "cell", "rem")
+    )
 
 
 def score(configuration: dict) -> float | None:
@@ -145,7 +147,13 @@ def test_a_lost_trial_runs_once_more_under_its_number_then_fails():
 def test_a_failed_replicate_ends_its_trial_and_the_study_goes_on():
     plan = GridPlan(study(), [OriginalJob(c, r) for c in ("poison", "random_label") for r in (0, 1)], [])
     job = plan.next_job()
-    row = {"cell": job.cell, "method": job.method, "trial": job.trial, "replicate": 0, "config": job.configuration}
+    row = {
+        "cell": job.cell,
+        "method": job.method,
+        "trial": job.trial,
+        "replicate": 0,
+        "config": job.configuration,
+    }
     plan.replicate_done(row | {"state": "failed", "error": "NaN"})
     run(plan)
     assert plan.done()

@@ -75,12 +75,17 @@ def test_the_tables_have_exactly_the_promised_rows(finished):
     assert not table.duplicated(key).any()
     assert (table["state"] == "complete").all()
     assert table.groupby(["cell", "method"]).size().unique().tolist() in ([6, 2], [2, 6])
-    assert table[["healed", "utility", "score_oracle", "score_deployable", "regularity"]].notna().all(None)
+    assert (
+        table[["healed", "utility", "score_oracle", "score_deployable", "regularity"]]
+        .notna()
+        .to_numpy()
+        .all()
+    )
 
 
 def test_duckdb_reads_the_tables(finished):
-    count = duckdb.sql(f"select count(*) from '{finished}/trials.parquet' where method = 'rem'").fetchone()
-    assert count == (12,)
+    count = duckdb.sql(f"select count(*) from '{finished}/trials.parquet' where method = 'rem'").fetchall()
+    assert count == [(12,)]
     assert len(duckdb.sql(f"select * from '{finished}/cells.parquet'").df()) == 6
 
 
@@ -117,7 +122,9 @@ def test_mlflow_has_the_same_trials_under_their_cells_with_the_same_metrics(fini
 def test_best_yaml_names_a_configuration_for_every_cell_and_method(finished):
     best = yaml.safe_load((finished / "best.yaml").read_text())
     assert best["format"] == 1
-    assert [cell["corruption"] for cell in best["cells"]] == ["random_label", "poison"] or len(best["cells"]) == 2
+    assert [cell["corruption"] for cell in best["cells"]] == ["random_label", "poison"] or len(
+        best["cells"]
+    ) == 2
     for cell in best["cells"]:
         assert set(cell["methods"]) == {"rem", "npo", "retrain"}
         assert set(cell["methods"]["rem"]["config"]) == set(load_resolved(finished).spaces["rem"].parameters)
@@ -148,7 +155,7 @@ def test_a_study_cut_in_mid_record_goes_on_to_the_same_tables(finished, ray_sess
     content = segment.read_bytes()
     kept = content[: int(len(content) * 0.55)]
     segment.write_bytes(kept)
-    for name in ("trials.parquet", "cells.parquet", "best.yaml", "mlflow.db"):
+    for name in ("trials.parquet", "cells.parquet", "best.yaml"):
         (first.folder / name).unlink()
     second = launch(study_file(tmp_path, name="tiny"), tmp_path)
     assert_equal_tables(finished, second.folder)
@@ -170,7 +177,14 @@ def test_trials_that_break_are_recorded_with_their_reason_and_the_study_ends(ray
         "parameters": {
             "lr": {"type": "float", "low": 1e30, "high": 1e36, "default": 1e35, "source": "a test"},
             "passes": {"type": "int", "low": 1, "high": 9, "default": 9, "search": False, "source": "a test"},
-            "batch_size": {"type": "int", "low": 2, "high": 99, "default": 4, "search": False, "source": "a test"},
+            "batch_size": {
+                "type": "int",
+                "low": 2,
+                "high": 99,
+                "default": 4,
+                "search": False,
+                "source": "a test",
+            },
         },
     }
     path = study_file(
@@ -203,7 +217,9 @@ def test_status_report_and_export_read_the_folder(finished):
 
 def start(root: Path, path: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "rem_study.cli", "launch", str(path), "--root", str(root)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for_records(root: Path, count: int) -> None:
@@ -224,7 +240,6 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_resume(tmp_path):
     assert "launch again: rem-study launch" in err
 
 
-@pytest.mark.slow
 def test_a_killed_driver_resumes_to_the_tables_of_an_undisturbed_run(finished, ray_session, tmp_path):
     for records in (3, 12, 20):
         root = tmp_path / str(records)

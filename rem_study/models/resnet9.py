@@ -37,7 +37,9 @@ def celu(x: Tensor) -> Tensor:
 class Block(nn.Module):
     """Convolution, batch norm, CELU and, where asked, max pooling by 2."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, pool: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, pool: bool = False
+    ):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
         self.norm = nn.BatchNorm2d(outputs)
@@ -87,6 +89,7 @@ class ResNet9(nn.Module):
 
     def sites(self) -> tuple[Site, ...]:
         """The six sites of the paper; channels inside the residual blocks are not split."""
+
         def site(name: str, block: str, *consumers: str) -> Site:
             return Site(name, f"{block}.conv", f"{block}.norm", consumers)
 

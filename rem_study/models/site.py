@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rem_study.errors import InputError
@@ -43,9 +44,8 @@ def select_sites(sites: tuple[Site, ...], position: str) -> tuple[Site, ...]:
     if position in _THIRDS:
         first, last = _THIRDS[position]
         return sites[round(first * count / 3) : max(round(last * count / 3), round(first * count / 3) + 1)]
-    first_number, _, last_number = position.partition("-")
-    if first_number.isdigit() and (last_number or first_number).isdigit():
-        first, last = int(first_number), int(last_number or first_number)
+    if numbers := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", position):
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
         if 1 <= first <= last <= count:
             return sites[first - 1 : last]
     else:

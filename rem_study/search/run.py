@@ -54,7 +54,9 @@ class GridSearcher(Searcher):
         """A replicate that is not its trial's last."""
         self._take(result)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """The last replicate, or the loss of the worker."""
         job = self._running.pop(trial_id, None)
         if job is None:
@@ -83,7 +85,10 @@ class GridSearcher(Searcher):
             return
         trial = Trial(self._plan.cells[job.cell], job.method, job.configuration, job.replicates[0])
         reason = "its worker died twice (killed, out of memory, or its node was lost)"
-        row = identity(self._plan.study.spec, trial, job.trial, "search") | {"state": "failed", "error": reason}
+        row = identity(self._plan.study.spec, trial, job.trial, "search") | {
+            "state": "failed",
+            "error": reason,
+        }
         now = int(time.time() * 1000)
         self._record({"kind": "replicate", **row, "start_time": now, "end_time": now})
         self._plan.replicate_done(row)
@@ -101,10 +106,13 @@ class GridSearcher(Searcher):
 
 def connect(address: str | None) -> None:
     """Join the Ray cluster at `address`, or start a local one on loopback, without dashboard."""
+    for name in (
+        "ray.tune",
+        "ray._private.authentication",
+    ):  # what matters in them reaches the study's own log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if ray.is_initialized():
         return
-    for name in ("ray.tune", "ray._private.authentication"):  # what matters in them reaches the study's own log
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     if address is not None:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         return

@@ -84,7 +84,9 @@ def unlearn(
     optimizer = task.optimizer(expanded, lr)
 
     def flush_loss(batch: Batch) -> Tensor:
-        return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta).mean()
+        return npo_loss(
+            sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta
+        ).mean()
 
     def redirect_and_remove(batch: Batch) -> Tensor:
         forget = in_forget_set[batch.ids]
@@ -98,7 +100,9 @@ def unlearn(
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
         if removing:
-            removal = npo_loss(sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta)
+            removal = npo_loss(
+                sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta
+            )
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
         nonlocal samples

@@ -1,0 +1,341 @@
+"""What holds for every unlearning method, and REM's step against a naive reading of its definition.
+
+The general tests run over `known_methods()`, so that a new method is tested by being there.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rem_study.errors import InputError, UnlearningError
+from rem_study.evaluation import given_label_accuracy
+from rem_study.models.redirect import SHARED_ID, ExpandedNetwork, sample_masks
+from rem_study.space import CategoricalParameter, known_methods, load_space
+from rem_study.spec import RecipeSpec
+from rem_study.unlearning import unlearn
+
+QUICK = {"epochs": 2, "passes": 20, "flush_limit": 4, "batch_size": 64}
+"""Cheaper values for hyperparameters of these names, whatever the method."""
+
+ALTERNATIVES = {
+    "batch_size": 5,  # samples are dealt evenly into batches: a size near the other deals the same batches
+    "flush_limit": 1,  # limits count only where they are reached
+    "passes": 1,
+}
+"""Where the general rule for another value does not do, by the hyperparameter's name."""
+
+PREPARED = {
+    # REM returns its best epoch: what acts on later epochs shows only where those are better, as here
+    ("rem", "anneal_share"): {"erase_mode": "anneal", "lr": 0.03, "epochs": 4},
+    ("rem", "erase_mode"): {"lr": 0.03, "epochs": 4},
+    ("rem", "epochs"): {"lr": 0.03, "epochs": 3},
+    # a stopping accuracy counts only where it lies between the accuracies met on the way
+    ("rem", "flush_limit"): {"stop_accuracy": 0.0},
+    ("rem", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003, "flush_limit": 20},
+    ("npo", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003},
+}
+"""What has to stand in both configurations for a hyperparameter to matter."""
+
+
+def configuration(method, **changes):
+    space = load_space(method)
+    quick = {name: value for name, value in QUICK.items() if name in space.parameters}
+    return space.defaults | quick | changes
+
+
+def images_of(task):
+    return task.data.batch(torch.arange(len(task.data))).images
+
+
+@torch.no_grad()
+def behaviour(unlearned, task):
+    """Logits of all training samples in evaluation mode."""
+    return unlearned.network.eval()(images_of(task))
+
+
+def run(make_task, method, task_changes=None, **changes):
+    task = make_task(**(task_changes or {}))
+    return behaviour(unlearn(method, task, configuration(method, **changes)), task)
+
+
+def other_value(parameter, value):
+    if isinstance(parameter, CategoricalParameter):
+        return next(choice for choice in parameter.choices if choice != value)
+    if isinstance(parameter.default, int):
+        return value + 1 if value < parameter.high else value - 1
+    return parameter.high if value < parameter.high else parameter.low
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_parameters_are_those_of_the_search_space(method):
+    parameters = inspect.signature(
+        importlib.import_module(f"rem_study.unlearning.{method}").unlearn
+    ).parameters
+    task, *others = parameters.values()
+    assert task.name == "task"
+    assert {p.name for p in others} == set(load_space(method).parameters)
+    assert all(
+        p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in others
+    )
+
+
+@pytest.mark.parametrize("method", known_methods())
+@pytest.mark.parametrize("corruption", ["random_label", "poison"])
+def test_unlearning_changes_the_network_and_lets_go_of_wrong_labels(make_task, method, corruption):
+    task = make_task(corruption)
+    before = images_of(task), copy.deepcopy(task.network).eval()
+    wrong = given_label_accuracy(task.network, task.data, task.forget_ids)
+    result = unlearn(method, task, configuration(method))
+    assert not torch.allclose(behaviour(result, task), before[1](before[0]), atol=1e-3)
+    assert wrong == 1.0
+    # fine-tuning may keep what it is not told to lose; the others have a reason to lose it
+    after = given_label_accuracy(result.network, task.data, task.forget_ids)
+    assert after <= wrong if method == "finetune" else after < wrong
+    assert result.sample_passes > 0 and result.epochs > 0
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_stored_original_is_untouched(make_task, method, settings, store):
+    setting = settings["random_label"]
+    original = store.obtain(setting)
+    files = {path: path.read_bytes() for path in store.folder.iterdir()}
+    state = {name: value.clone() for name, value in original.state.items()}
+    network = setting.fresh_network("original")
+    network.load_state_dict(original.state)
+    unlearn(method, make_task(network=network.train()), configuration(method))
+    assert {path: path.read_bytes() for path in store.folder.iterdir()} == files
+    assert all(torch.equal(original.state[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_training_data_are_untouched(make_task, method):
+    task = make_task("poison")
+    images, labels = images_of(task), task.data.labels.clone()
+    fingerprint = copy.copy(task.data.dataset).train_images.clone()
+    unlearn(method, task, configuration(method))
+    assert torch.equal(images_of(task), images) and torch.equal(task.data.labels, labels)
+    assert torch.equal(task.data.dataset.train_images, fingerprint)
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_same_seed_gives_the_same_network_bit_for_bit(make_task, method):
+    torch.manual_seed(1)
+    first = run(make_task, method)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second, other = run(make_task, method), run(make_task, method, {"seed": 8})
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [(method, name) for method in known_methods() for name in load_space(method).parameters],
+)
+def test_every_hyperparameter_matters(make_task, method, name):
+    parameter = load_space(method).parameters[name]
+    base = configuration(method, **PREPARED.get((method, name), {}))
+    other = ALTERNATIVES.get(name) or other_value(parameter, base[name])
+    assert other != base[name]
+    first, second = (run(make_task, method, **c) for c in (base, base | {name: other}))
+    assert not torch.equal(first, second)
+
+
+def test_all_erase_modes_differ_but_for_drop_and_deactivate(make_task):
+    """Channels held at zero and channels removed are the same function; only the module differs."""
+    outputs = {}
+    for mode in load_space("rem").parameters["erase_mode"].choices:
+        outputs[mode] = run(make_task, "rem", erase_mode=mode, epochs=4, lr=0.03)
+    assert torch.allclose(outputs["drop"], outputs["deactivate"], atol=1e-4)
+    distinct = ["drop", "attenuate", "mean", "anneal"]
+    for i, one in enumerate(distinct):
+        for other in distinct[i + 1 :]:
+            assert not torch.allclose(outputs[one], outputs[other], atol=1e-3), (one, other)
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_an_unknown_hyperparameter_is_refused(make_task, method):
+    with pytest.raises(TypeError, match="widht"):
+        unlearn(method, make_task(), configuration(method) | {"widht": 1})
+    with pytest.raises(InputError, match=r"^widht: "):
+        load_space(method).complete({"widht": 1})
+
+
+@pytest.mark.parametrize("method", [m for m in known_methods() if load_space(m).parameters])
+def test_a_missing_hyperparameter_is_refused(make_task, method):
+    complete = configuration(method)
+    missing = next(iter(complete))
+    with pytest.raises(TypeError, match=missing):
+        unlearn(method, make_task(), {name: value for name, value in complete.items() if name != missing})
+
+
+@pytest.mark.parametrize("method", [m for m in known_methods() if "lr" in load_space(m).parameters])
+def test_a_learning_rate_that_blows_the_weights_up_is_an_unlearning_error(make_task, method):
+    with pytest.raises(UnlearningError, match="not finite"):
+        unlearn(method, make_task(), configuration(method, lr=math.inf))
+
+
+@pytest.mark.parametrize("method", ["rem", "finetune"])
+def test_a_loss_that_runs_away_within_an_epoch_is_an_unlearning_error(make_task, method):
+    with pytest.raises(UnlearningError, match="the loss is not finite"):
+        unlearn(method, make_task(), configuration(method, lr=1e38))
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_a_forget_set_of_two_samples_is_enough(make_task, method):
+    task = make_task()
+    both = task.forget_ids[:2]
+    rest = torch.tensor([i for i in range(240) if i not in both.tolist()])
+    unlearned = unlearn(method, make_task(forget_ids=both, retain_ids=rest), configuration(method))
+    assert all(value.isfinite().all() for value in unlearned.network.state_dict().values())
+
+
+@pytest.mark.parametrize("left_out", ["redirect_weight", "remove_weight"])
+def test_rem_without_one_of_its_steps_is_another_method(make_task, left_out):
+    assert not torch.equal(run(make_task, "rem"), run(make_task, "rem", **{left_out: 0.0}))
+
+
+def test_the_released_weighting_is_the_equations_times_the_forget_sets_share(make_task):
+    # 6 of 240 samples are discovered: one fortieth
+    assert len(make_task().forget_ids) == 6
+    released = run(make_task, "rem", remove_average="batch", remove_weight=1.0)
+    equation = run(make_task, "rem", remove_average="forget", remove_weight=0.025)
+    assert torch.allclose(released, equation, atol=1e-5)
+    assert not torch.allclose(released, run(make_task, "rem", remove_weight=1.0), atol=1e-2)
+
+
+def test_rem_returns_the_original_where_no_epoch_beats_it(make_task):
+    task = make_task()
+    before = copy.deepcopy(task.network).eval()(images_of(task))
+    # so small a rate that no prediction changes, though batch norm's statistics do: no score beats the start
+    result = unlearn("rem", task, configuration("rem", lr=1e-12, stop_accuracy=1.0))
+    assert torch.equal(behaviour(result, task), before)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(-abs(x))) + max(x, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("beta", "redirect_weight", "remove_weight", "remove_average"),
+    [(1.0, 1.0, 1.0, "forget"), (1.0, 1.0, 1.0, "batch"), (2.5, 0.5, 2.0, "forget")],
+)
+def test_rems_first_step_is_that_of_a_naive_reading(
+    make_task, beta, redirect_weight, remove_weight, remove_average
+):
+    """One plain gradient step on all data at once, against the pseudo-code followed sample by sample."""
+    lr, width, density, seed = 0.01, 0.5, 0.4, 7
+    recipe = RecipeSpec(momentum=0, weight_decay=0)
+    after: list[dict[str, torch.Tensor]] = []
+    task = make_task(recipe=recipe)
+    original = copy.deepcopy(task.network)
+    task.observe = lambda _: after.append({k: v.detach().clone() for k, v in task.network.named_parameters()})
+    settings = configuration(
+        "rem",
+        epochs=1,
+        batch_size=1000,
+        stop_accuracy=1.0,
+        lr=lr,
+        redirect_width=width,
+        mask_density=density,
+        beta=beta,
+        redirect_weight=redirect_weight,
+        remove_weight=remove_weight,
+        remove_average=remove_average,
+        initialisation="random",
+    )
+    unlearn("rem", task, settings)
+    (moved,) = after
+
+    expanded = ExpandedNetwork(original, original.sites(), width, "random", seed)
+    forget = set(task.forget_ids.tolist())
+    channels = expanded.total_channels
+    mask_ids = [SHARED_ID if i in forget else i for i in range(240)]
+    masks = torch.stack(
+        [sample_masks(torch.tensor([i]), channels, density, seed)[0] for i in mask_ids]
+    ).float()
+    images, labels = images_of(task), task.data.labels.tolist()
+
+    def cross_entropies(logits: torch.Tensor) -> list[torch.Tensor]:
+        return [-row.log_softmax(0)[label] for row, label in zip(logits, labels, strict=True)]
+
+    reference = copy.deepcopy(expanded).eval()
+    with torch.no_grad():
+        ref = [ce.item() for ce in cross_entropies(reference(images, masks))]
+    expanded.train()
+    alone = cross_entropies(expanded(images))
+    both = cross_entropies(expanded(images, masks))
+
+    def log_sigmoid(ce, i):
+        return torch.log(torch.sigmoid((beta * (ce - ref[i])).double()))
+
+    redirect = sum((2 / beta) * log_sigmoid(both[i], i) for i in range(240)) / 240
+    remove = -sum((2 / beta) * log_sigmoid(alone[i], i) for i in forget) / (
+        len(forget) if remove_average == "forget" else 240
+    )
+    value = redirect_weight * redirect + remove_weight * remove
+    value.backward()
+    by_hand = (
+        redirect_weight
+        * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240))
+        / 240
+    )
+    by_hand += (
+        remove_weight
+        * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in forget)
+        / (len(forget) if remove_average == "forget" else 240)
+    )
+    assert value.item() == pytest.approx(by_hand, rel=1e-5)
+
+    expected = dict(expanded.network.named_parameters())
+    assert expected.keys() == moved.keys()
+    largest = max(p.grad.abs().max().item() for p in expected.values())
+    for name, parameter in expected.items():
+        step = parameter.detach() - lr * parameter.grad
+        assert torch.allclose(moved[name], step, atol=2e-4 * lr * largest + 1e-7), name
+    assert largest > 0.01
+
+
+def test_rem_flushes_before_every_epoch_through_the_old_channels_alone(make_task):
+    """With steps 3.1 and 3.2 off, the flush alone brings the old channels' accuracy on wrong labels down."""
+    task = make_task()
+    curves: dict[str, list[float]] = {"old": []}
+    wrong = task.data.labels[task.forget_ids]
+
+    def observe(predictions):
+        curves["old"].append((predictions["old"](task.forget_ids) == wrong).double().mean().item())
+
+    task.observe = observe
+    unlearn("rem", task, configuration("rem", redirect_weight=0.0, remove_weight=0.0, flush_limit=50))
+    assert len(curves["old"]) == 2 and max(curves["old"]) <= 0.2
+
+
+def test_retraining_never_sees_the_forget_set(make_task):
+    """Other labels on the forget set change nothing."""
+    task, relabelled = make_task(), make_task()
+    relabelled.data.labels[relabelled.forget_ids] = (relabelled.data.labels[relabelled.forget_ids] + 1) % 10
+    first, second = (behaviour(unlearn("retrain", t, {}), t) for t in (task, relabelled))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("method", ["npo", "ascent"])
+def test_forgetting_without_retained_data_never_sees_the_retain_set(make_task, method):
+    task, relabelled = make_task(), make_task()
+    relabelled.data.labels[relabelled.retain_ids] = (relabelled.data.labels[relabelled.retain_ids] + 1) % 10
+    first, second = (behaviour(unlearn(method, t, configuration(method)), t) for t in (task, relabelled))
+    assert torch.equal(first, second)
+
+
+def test_no_method_moves_a_dropped_network_away_from_the_original_architecture(make_task):
+    names = list(make_task().network.state_dict())
+    for method in known_methods():
+        network = unlearn(method, make_task(), configuration(method)).network
+        assert isinstance(network, nn.Module) and list(network.state_dict()) == names, method

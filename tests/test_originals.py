@@ -1,0 +1,170 @@
+"""Originals: trained once, kept under a hash of all they depend on, checked when they are read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rem_study.corruption import CorruptedTrainingSet
+from rem_study.originals import OriginalStore, Setting, train_original
+from rem_study.spec import PoisonSpec
+
+RECIPE = {"epochs": 2, "batch_size": 64, "lr": 0.05}
+
+
+@pytest.fixture
+def quick(make_spec):
+    """A setting whose original takes two epochs."""
+    spec = make_spec(original=RECIPE)
+    return Setting(spec, spec.corruptions[0], 0)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_original_is_trained_once_and_then_read(quick, tmp_path):
+    store = OriginalStore(tmp_path / "originals")
+    assert not store.has(quick.key()) and store.load(quick.key()) is None
+    trained = store.obtain(quick)
+    assert store.has(quick.key())
+    # mark the stored facts (the checksum is of the weights): what comes back is what is stored
+    record_file = tmp_path / "originals" / f"{quick.key()}.json"
+    record = json.loads(record_file.read_text())
+    record["facts"]["regularity"] = 0.125
+    record_file.write_text(json.dumps(record))
+    read = store.obtain(quick)
+    assert read.facts["regularity"] == 0.125
+    assert same(read.state, trained.state)
+
+
+def test_training_an_original_twice_gives_the_same_weights_bit_for_bit(quick):
+    torch.manual_seed(1)
+    first = train_original(quick)
+    torch.manual_seed(2)
+    second = train_original(quick)
+    assert same(first.state, second.state) and first.facts == second.facts
+
+
+def test_a_flipped_byte_is_noticed_logged_and_trained_again(quick, tmp_path, caplog):
+    store = OriginalStore(tmp_path)
+    trained = store.obtain(quick)
+    weights = tmp_path / f"{quick.key()}.pt"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with caplog.at_level(logging.WARNING, logger="rem_study"):
+        assert store.load(quick.key()) is None
+    assert quick.key() in caplog.text and "checksum" in caplog.text and "trained again" in caplog.text
+    again = store.obtain(quick)
+    assert same(again.state, trained.state) and again.facts == trained.facts
+    assert store.load(quick.key()) is not None
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"sha256": 3}', ""])
+def test_an_unreadable_record_is_trained_again(quick, tmp_path, broken):
+    store = OriginalStore(tmp_path)
+    trained = store.obtain(quick)
+    (tmp_path / f"{quick.key()}.json").write_text(broken)
+    assert store.load(quick.key()) is None
+    assert same(store.obtain(quick).state, trained.state)
+
+
+def test_a_record_of_bytes_that_are_no_text_is_trained_again(quick, tmp_path):
+    store = OriginalStore(tmp_path)
+    store.obtain(quick)
+    (tmp_path / f"{quick.key()}.json").write_bytes(b"\xff\xfe")
+    assert store.load(quick.key()) is None
+
+
+def test_truncated_weights_are_noticed(quick, tmp_path):
+    store = OriginalStore(tmp_path)
+    store.obtain(quick)
+    weights = tmp_path / f"{quick.key()}.pt"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert store.load(quick.key()) is None
+
+
+def test_the_weights_are_readable_without_running_code(quick, tmp_path):
+    trained = OriginalStore(tmp_path).obtain(quick)
+    state = torch.load(tmp_path / f"{quick.key()}.pt", weights_only=True)
+    assert same(state, trained.state)
+    quick.fresh_network("original").load_state_dict(state)
+
+
+def test_nothing_partial_is_left_in_the_folder(quick, tmp_path):
+    OriginalStore(tmp_path).obtain(quick)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{quick.key()}.json", f"{quick.key()}.pt"]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"seed": 1},
+        {"original": RECIPE | {"lr": 0.06}},
+        {"original": RECIPE | {"epochs": 3}},
+        {"model": {"width": 0.125}},
+        {"data": {"image_size": 12, "train_samples": 241, "test_samples": 120}},
+        {"data": {"image_size": 13, "train_samples": 240, "test_samples": 120}},
+        {"data": {"image_size": 12, "train_samples": 240, "test_samples": 120, "augment": True}},
+        {"corruptions": [{"name": "random_label", "samples": 14}]},
+    ],
+)
+def test_whatever_changes_an_original_changes_its_key(make_spec, quick, sections):
+    other = make_spec(**({"original": RECIPE} | sections))
+    assert Setting(other, other.corruptions[0], 0).key() != quick.key()
+
+
+def test_each_corruption_and_replicate_has_an_original_of_its_own(quick):
+    others = [
+        replace(quick, replicate=1),
+        replace(quick, corruption_spec=PoisonSpec(name="poison", samples=12)),
+        replace(quick, corruption_spec=PoisonSpec(name="poison", samples=12, target=1)),
+    ]
+    assert len({setting.key() for setting in [quick, *others]}) == 4
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"discovery_rates": [0.1]},
+        {"methods": ["rem", "npo"]},
+        {"name": "other"},
+        {"budget": {"trials": 3, "replicates": 5}},
+        {"objective": "score_deployable"},
+        {"resources": {"cpus": 2}},
+        {"corruptions": [{"name": "random_label", "samples": 12}]},
+    ],
+)
+def test_what_does_not_change_an_original_leaves_its_key(make_spec, quick, sections):
+    other = make_spec(**({"original": RECIPE} | sections))
+    assert Setting(other, other.corruptions[0], 0).key() == quick.key()
+
+
+@pytest.mark.parametrize("name", ["random_label", "interclass_confusion", "poison"])
+def test_a_small_task_is_memorised(settings, store, name):
+    setting = settings[name]
+    original = store.obtain(setting)
+    assert original.facts["memorised"] >= 0.9
+    assert original.facts["test_accuracy"] > 0.7
+    # measured again by hand
+    corruption = setting.draw()
+    network = setting.fresh_network("other")
+    network.load_state_dict(original.state)
+    images = CorruptedTrainingSet(setting.dataset, corruption).batch(corruption.ids).images
+    given = network.eval()(images).argmax(1).tolist()
+    share = sum(a == b for a, b in zip(given, corruption.labels.tolist(), strict=True)) / len(given)
+    assert original.facts["memorised"] == pytest.approx(share)
+
+
+def test_measured_regularity_is_low_for_random_labels_and_high_for_poison(settings, store):
+    low, high = (store.obtain(settings[name]).facts["regularity"] for name in ("random_label", "poison"))
+    assert low < 0.2 < 0.6 < high
+
+
+def test_the_sample_passes_are_epochs_times_samples(quick):
+    assert train_original(quick).facts["sample_passes"] == 2 * 240

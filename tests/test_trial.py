@@ -1,0 +1,287 @@
+"""One trial: what it depends on, what it may not depend on, and the scores in its row."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import rem_study.originals
+import rem_study.trial
+from rem_study.corruption import CorruptedTrainingSet
+from rem_study.data import report_half
+from rem_study.originals import OriginalStore, Setting
+from rem_study.spec import resolve
+from rem_study.trial import Cell, Trial, cells_of, evaluate, identity, run_trial
+
+REM = {"epochs": 2, "batch_size": 64, "flush_limit": 10}
+TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "regularity"}
+
+
+def trial_of(spec, method="rem", corruption=0, rate=0.5, **changes) -> Trial:
+    resolved = resolve(spec.plain() | {"methods": [method]}, "here", Path())
+    settings = REM if method == "rem" else {"epochs": 2} if method == "finetune" else {}
+    return Trial(Cell(spec.corruptions[corruption], rate), method,
+                 resolved.spaces[method].defaults | settings | changes, 0)  # fmt: skip
+
+
+@pytest.fixture
+def healed_networks(monkeypatch):
+    """The states of the networks that `run_trial` evaluated, in order."""
+    states = []
+    real = rem_study.trial.evaluate
+
+    def recording(network, *rest):
+        states.append({name: value.clone() for name, value in network.state_dict().items()})
+        return real(network, *rest)
+
+    monkeypatch.setattr(rem_study.trial, "evaluate", recording)
+    return states
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def without(row, *columns):
+    return {name: value for name, value in row.items() if name not in columns}
+
+
+@pytest.mark.parametrize("method", ["rem", "npo", "finetune"])
+@pytest.mark.parametrize("corruption", [0, 1, 2])
+def test_the_same_inputs_give_the_same_numbers_bit_for_bit(spec, store, healed_networks, method, corruption):
+    trial = trial_of(spec, method, corruption)
+    torch.manual_seed(1)
+    first = run_trial(spec, trial, store)
+    torch.manual_seed(2)
+    second = run_trial(spec, trial, store)
+    assert first["state"] == "complete"
+    assert without(first, "seconds") == without(second, "seconds")
+    assert same(*healed_networks)
+
+
+def test_another_replicate_gives_other_numbers(spec, store, healed_networks):
+    for replicate in (0, 1):
+        run_trial(spec, replace(trial_of(spec, "npo"), replicate=replicate), store)
+    assert not same(*healed_networks)
+
+
+def test_a_freshly_trained_original_gives_the_same_numbers_as_a_stored_one(spec, store, tmp_path):
+    trial = trial_of(spec, "npo")
+    rows = [run_trial(spec, trial, originals) for originals in (store, OriginalStore(tmp_path))]
+    assert without(rows[0], "seconds") == without(rows[1], "seconds")
+
+
+@pytest.mark.parametrize("method", ["rem", "finetune"])
+def test_test_images_reach_the_scores_but_never_the_healed_network(
+    spec, store, tmp_path, healed_networks, monkeypatch, dataset, method
+):
+    trial = trial_of(spec, method, corruption=2)
+    first = run_trial(spec, trial, store)
+    garbage = replace(dataset, test_images=torch.zeros_like(dataset.test_images))
+    monkeypatch.setattr(rem_study.originals, "load_dataset", lambda *_: garbage)
+    second = run_trial(spec, trial, OriginalStore(tmp_path))
+    assert same(*healed_networks)
+    assert without(first, "seconds", *TEST_COLUMNS) == without(second, "seconds", *TEST_COLUMNS)
+    assert first["utility"] > second["utility"]
+
+
+def test_clean_labels_of_reported_samples_reach_only_the_reported_scores(
+    spec, store, tmp_path, healed_networks, monkeypatch, settings, dataset
+):
+    trial = trial_of(spec)
+    corruption = settings["random_label"].draw()
+    reported = torch.arange(12) % 2 == 1
+    others = [next(c for c in range(10) if c not in pair) for pair in
+              zip(corruption.labels.tolist(), corruption.clean_labels.tolist(), strict=True)]  # fmt: skip
+    lies = torch.where(reported, torch.tensor(others), corruption.clean_labels)
+    assert (lies != corruption.clean_labels).tolist() == reported.tolist()
+    train_labels = dataset.train_labels.clone()
+    train_labels[corruption.ids] = lies
+    first = run_trial(spec, trial, store)
+    altered = replace(dataset, train_labels=train_labels)
+    monkeypatch.setattr(rem_study.originals, "load_dataset", lambda *_: altered)
+    monkeypatch.setattr(Setting, "draw", lambda self: replace(corruption, clean_labels=lies))
+    second = run_trial(spec, trial, OriginalStore(tmp_path))
+    assert same(*healed_networks)
+    reported_columns = {"healed", "healed_discovered", "healed_undiscovered", "utility_x_healed"}
+    assert without(first, "seconds", *reported_columns) == without(second, "seconds", *reported_columns)
+    assert first["healed"] != second["healed"]
+
+
+def test_clean_labels_of_selection_samples_reach_the_oracle_score_but_neither_method_nor_deployable_score(
+    spec, store, healed_networks, monkeypatch, settings
+):
+    trial = trial_of(spec)
+    first = run_trial(spec, trial, store)
+    corruption = settings["random_label"].draw()
+    selected = torch.arange(12) % 2 == 0
+    lies = torch.where(selected, corruption.labels, corruption.clean_labels)
+    monkeypatch.setattr(Setting, "draw", lambda self: replace(corruption, clean_labels=lies))
+    second = run_trial(spec, trial, store)
+    assert same(*healed_networks)
+    assert without(first, "seconds", "score", "score_oracle") == without(
+        second, "seconds", "score", "score_oracle"
+    )
+    assert first["score_oracle"] != second["score_oracle"]
+
+
+@pytest.mark.parametrize("corruption", [0, 1, 2])
+def test_discovered_and_undiscovered_healing_combine_to_healed(spec, store, corruption):
+    # of 12 samples 6 are reported; at discovery 0.5 three of those (positions 1, 3, 5) are discovered
+    row = run_trial(spec, trial_of(spec, corruption=corruption), store)
+    assert row["healed"] == pytest.approx((3 * row["healed_discovered"] + 3 * row["healed_undiscovered"]) / 6)
+
+
+def test_with_everything_discovered_nothing_undiscovered_is_scored(spec, store):
+    row = run_trial(spec, trial_of(spec, "npo", rate=1.0), store)
+    assert row["healed_undiscovered"] is None
+    assert row["healed"] == row["healed_discovered"]
+
+
+class Guess(nn.Module):
+    """A fixed linear classifier that has learnt nothing."""
+
+    def __init__(self, pixels: int):
+        super().__init__()
+        weights = torch.randn(10, pixels, generator=torch.Generator().manual_seed(3))
+        self.register_buffer("weights", weights)
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weights.T
+
+
+def mean(hits) -> float:
+    hits = list(hits)
+    return sum(hits) / len(hits)
+
+
+@pytest.mark.parametrize("name", ["random_label", "interclass_confusion", "poison"])
+@pytest.mark.parametrize("truth_bias", [False, True])
+def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth_bias):
+    setting = settings[name]
+    dataset, corruption = setting.dataset, setting.draw()
+    data = CorruptedTrainingSet(dataset, corruption)
+    network = Guess(144)
+    if truth_bias:  # a network that is mostly right: the original's
+        network = setting.fresh_network("x")
+        network.load_state_dict(store.obtain(setting).state)
+    network.eval()
+    row = evaluate(network, spec, Cell(setting.corruption_spec, 0.5), setting, corruption)
+
+    train = network(data.batch(torch.arange(240)).images).argmax(1).tolist()
+    test = network(dataset.normalise(dataset.test_images)).argmax(1).tolist()
+    test_labels = dataset.test_labels.tolist()
+    wrong = dict(zip(corruption.ids.tolist(), corruption.labels.tolist(), strict=True))
+    given = [wrong.get(i, label) for i, label in enumerate(dataset.train_labels.tolist())]
+    order, clean = corruption.ids.tolist(), corruption.clean_labels.tolist()
+    forget = order[:6]
+    report_test = report_half(120, spec.seed, "test").tolist()
+    report_train = report_half(240, spec.seed, "train").tolist()
+    spared = {3, 5} if name == "interclass_confusion" else set()
+
+    def healed(chosen):
+        return mean(train[i] == c for position, (i, c) in enumerate(zip(order, clean, strict=True))
+                    if chosen(position, i))  # fmt: skip
+
+    def right(chosen, spared):
+        return mean(p == y for p, y, r in zip(test, test_labels, report_test, strict=True)
+                    if r == chosen and y not in spared)  # fmt: skip
+
+    expected = {
+        "healed": healed(lambda _, i: report_train[i]),
+        "healed_discovered": healed(lambda position, i: report_train[i] and position < 6),
+        "healed_undiscovered": healed(lambda position, i: report_train[i] and position >= 6),
+        "utility": right(True, spared),
+        "test_accuracy": right(True, set()),
+        "utility_x_healed": right(True, spared) * healed(lambda _, i: report_train[i]),
+        "forget_accuracy": mean(train[i] == wrong[i] for i in forget),
+        "retain_accuracy": mean(train[i] == given[i] for i in range(240) if i not in forget),
+        "score_oracle": right(False, spared) * healed(lambda _, i: not report_train[i]),
+    }
+    expected["score_deployable"] = expected["retain_accuracy"] * (1 - max(expected["forget_accuracy"], 0.1))
+    assert row == pytest.approx(expected)
+
+
+def test_a_constant_network_scores_at_chance_by_hand(spec, settings):
+    """Always class 0: poison is healed nowhere, and all of the forget set keeps its wrong label."""
+
+    class Zero(nn.Module):
+        def forward(self, x):
+            return torch.eye(10)[[0] * len(x)]
+
+    setting = settings["poison"]
+    row = evaluate(Zero(), spec, Cell(setting.corruption_spec, 0.5), setting, setting.draw())
+    assert (row["healed"], row["utility_x_healed"], row["forget_accuracy"]) == (0, 0, 1)
+    assert row["score_deployable"] == row["score_oracle"] == 0
+
+
+@pytest.mark.parametrize("objective", ["score_oracle", "score_deployable"])
+def test_the_score_is_the_studys_objective(make_spec, store, objective):
+    spec = make_spec(objective=objective)
+    row = run_trial(spec, trial_of(spec, "npo"), store)
+    assert row["score"] == row[objective]
+
+
+def test_rem_shows_where_the_corruption_sits_after_each_epoch(spec, store):
+    row = run_trial(spec, trial_of(spec), store)
+    assert set(row["curves"]) == {"old", "both", "shared"}
+    assert all(
+        len(curve) == 2 and all(0 <= share <= 1 for share in curve) for curve in row["curves"].values()
+    )
+
+
+def test_watching_does_not_change_what_is_healed(spec, store, healed_networks, monkeypatch):
+    trial = trial_of(spec)
+    run_trial(spec, trial, store)
+    monkeypatch.setattr(rem_study.trial, "accuracy", lambda *_: 0.0)
+    run_trial(spec, trial, store)
+    assert same(*healed_networks)
+
+
+def test_a_method_that_breaks_is_a_failed_row_with_the_reason(spec, store):
+    row = run_trial(spec, trial_of(spec, lr=1e38), store)
+    assert row["state"] == "failed"
+    assert "not finite" in row["error"]
+    assert row["seconds"] >= 0 and "healed" not in row
+
+
+def test_a_trial_leaves_its_original_as_it_was(spec, store, settings):
+    key = settings["random_label"].key()
+    before = copy.deepcopy(store.obtain(settings["random_label"]).state)
+    run_trial(spec, trial_of(spec), store)
+    assert same(store.load(key).state, before)
+
+
+def test_the_grid_is_every_corruption_at_every_rate(spec):
+    names = [cell.name for cell in cells_of(spec)]
+    assert names == [
+        "random_label@0.5",
+        "random_label@1",
+        "interclass_confusion@0.5",
+        "interclass_confusion@1",
+        "poison@0.5",
+        "poison@1",
+    ]
+
+
+def test_a_row_says_which_trial_it_is_of(spec):
+    trial = trial_of(spec, "npo", corruption=2)
+    columns = identity(spec, trial, 4, "search")
+    assert columns == {
+        "study": "tiny",
+        "dataset": "digits",
+        "model": "resnet9",
+        "corruption": "poison",
+        "discovery_rate": 0.5,
+        "cell": "poison@0.5",
+        "method": "npo",
+        "trial": 4,
+        "phase": "search",
+        "replicate": 0,
+        "config": trial.configuration,
+    }
