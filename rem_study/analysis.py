@@ -33,8 +33,7 @@ def _schema(strings: str, integers: str, order: str) -> pa.Schema:
 _PLACE = "dataset model corruption regularity regularity_rank discovery_rate cell method trial"
 
 TRIALS_SCHEMA = _schema(
-    strings="study dataset model corruption regularity_rank cell method phase state config curves "
-    "mlflow_run_id error",
+    strings="study dataset model corruption regularity_rank cell method phase state config curves mlflow_run_id error",
     integers="trial replicate sample_passes",
     order=f"study {_PLACE} phase replicate state config healed healed_discovered healed_undiscovered utility "
     "test_accuracy utility_x_healed forget_accuracy retain_accuracy score_oracle score_deployable score "
@@ -249,9 +248,7 @@ def universal(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
             continue
         selected = cells[cells["method"] == method].set_index(CELL)["utility_x_healed"]
         regret = scores.rsub(selected, axis="columns")
-        ranked = (
-            pd.DataFrame({"worst": regret.max(axis=1), "mean": scores.mean(axis=1)}).round(12).reset_index()
-        )
+        ranked = pd.DataFrame({"worst": regret.max(axis=1), "mean": scores.mean(axis=1)}).round(12).reset_index()
         winner = ranked.sort_values(["worst", "mean", "config"], ascending=[True, False, True]).iloc[0]
         found[str(method)] = {
             "config": json.loads(winner["config"]),

@@ -31,9 +31,7 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
         )
         lines.append(f"  {method:14} {study.trials(method)} trials a cell, {trials} in all")
     epochs += len(spec.corruptions) * replicates * spec.original.epochs
-    lines.append(
-        f"trials     {total}, each on {replicates} replicate(s): {total * replicates} rows in trials.parquet"
-    )
+    lines.append(f"trials     {total}, each on {replicates} replicate(s): {total * replicates} rows in trials.parquet")
     lines.append(
         f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )

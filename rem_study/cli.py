@@ -52,14 +52,10 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_study_options
-@click.option(
-    "--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie."
-)
+@click.option("--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie.")
 @click.option("--name", help="Of the study and its folder; default: the study file's.")
 @click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
-def launch(
-    study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None
-) -> None:
+def launch(study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None) -> None:
     """Run the study file STUDY, or go on with it where it was left."""
     from rem_study.study import launch as run
 

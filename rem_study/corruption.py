@@ -72,9 +72,7 @@ def process_of(spec: CorruptionSpec, dataset: Dataset) -> Process:
 
 def _check_class(corruption: str, field: str, value: int, dataset: Dataset) -> None:
     if value >= dataset.num_classes:
-        raise InputError(
-            f"corruptions.{corruption}.{field}: {value} is not a class; there are {dataset.num_classes}"
-        )
+        raise InputError(f"corruptions.{corruption}.{field}: {value} is not a class; there are {dataset.num_classes}")
 
 
 @dataclass(frozen=True)
@@ -122,9 +120,7 @@ def draw_corruption(spec: CorruptionSpec, dataset: Dataset, report: Tensor, *see
             turn = groups - 1 - index if half is report else index
             count = share // groups + (turn < share % groups)
             if count > len(eligible):
-                raise InputError(
-                    f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify"
-                )
+                raise InputError(f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify")
             chosen.append(eligible[torch.randperm(len(eligible), generator=rng)[:count]])
         drawn = torch.cat(chosen)
         halves.append(drawn[torch.randperm(len(drawn), generator=rng)])

@@ -85,9 +85,7 @@ class Dataset:
 
 
 def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    counts = torch.stack(
-        [torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]
-    ).double()
+    counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
     shares = counts / counts.sum(1, keepdim=True)
     values = torch.arange(256, device=images.device, dtype=torch.float64) / 255
     mean = shares @ values
@@ -117,21 +115,15 @@ def _torchvision(class_name: str) -> Callable[[DataSpec], Arrays]:
         import torchvision.datasets
 
         if spec.root is None:
-            raise InputError(
-                f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files"
-            )
+            raise InputError(f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files")
         parts: list[np.ndarray] = []
         for train in (True, False):
             try:
-                part = getattr(torchvision.datasets, class_name)(
-                    spec.root, train=train, download=spec.download
-                )
+                part = getattr(torchvision.datasets, class_name)(spec.root, train=train, download=spec.download)
             except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, pickle errors
                 hint = "" if spec.download else "; data.download: true fetches it"
                 reason = " ".join(str(error).split()).split(". You can use")[0]
-                raise InputError(
-                    f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}"
-                ) from None
+                raise InputError(f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}") from None
             images = np.asarray(part.data)
             images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
             parts += [np.ascontiguousarray(images), np.asarray(part.targets)]
@@ -151,9 +143,7 @@ class _Source:
 
 _SOURCES = {
     "digits": _Source(_digits, 10, 16, Augmentation(padding=1, flip=False), augment=False),
-    "fashion_mnist": _Source(
-        _torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True
-    ),
+    "fashion_mnist": _Source(_torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True),
     "cifar10": _Source(_torchvision("CIFAR10"), 10, 32, Augmentation(padding=4, flip=True), augment=True),
 }
 
@@ -175,9 +165,7 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
         test_images=_resize(torch.from_numpy(test_images), size),
         test_labels=torch.from_numpy(test_labels).long(),
         num_classes=source.num_classes,
-        augmentation=source.augmentation
-        if (source.augment if spec.augment is None else spec.augment)
-        else None,
+        augmentation=source.augmentation if (source.augment if spec.augment is None else spec.augment) else None,
     )
     for part, wanted in (("train", spec.train_samples), ("test", spec.test_samples)):
         images, labels = getattr(dataset, f"{part}_images"), getattr(dataset, f"{part}_labels")
@@ -185,9 +173,7 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
             continue
         if wanted > len(images):
             raise InputError(f"data.{part}_samples: {wanted} asked for, {spec.name} has {len(images)}")
-        kept = (
-            torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
-        )
+        kept = torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
         dataset = replace(dataset, **{f"{part}_images": images[kept], f"{part}_labels": labels[kept]})
     return dataset.to(torch.device(device))
 
@@ -195,9 +181,7 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
 def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
-    resized = F.interpolate(
-        images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
-    )
+    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 
 

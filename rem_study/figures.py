@@ -64,9 +64,7 @@ def by_mean(cells: pd.DataFrame) -> list[str]:
     return list(analysis.methods_frame(cells)["method"])
 
 
-def score_map(
-    cells: pd.DataFrame, column: str = "utility_x_healed", methods: Sequence[str] | None = None
-) -> Figure:
+def score_map(cells: pd.DataFrame, column: str = "utility_x_healed", methods: Sequence[str] | None = None) -> Figure:
     """Heat maps of a score in [0, 1], one a method on one colour scale; the cell's best method has a black
     frame."""
     colours, scale = colormaps["cividis"], Normalize(0, 1)
@@ -97,9 +95,7 @@ def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str])
     figure, axes, across = _canvas(cells, list(hyperparameters), colour_bar=False, cell=1.1)
     for index, (ax, name) in enumerate(zip(axes, hyperparameters, strict=True)):
         table = analysis.axis_table(cells, method, name)
-        _heat(
-            ax, cells, table, _palette(table), f"{method_name(method)} · {name}", label_y=index % across == 0
-        )
+        _heat(ax, cells, table, _palette(table), f"{method_name(method)} · {name}", label_y=index % across == 0)
     return figure
 
 
@@ -187,9 +183,7 @@ def _heat(
 ) -> None:
     """One grid: the table's first row on top, a number (or word) in each cell, hover text on each."""
     down, across = table.shape
-    room = (
-        ax.get_position().width * WIDTH * 72 / across * 0.95 / 0.62
-    )  # points for one letter's width of text
+    room = ax.get_position().width * WIDTH * 72 / across * 0.95 / 0.62  # points for one letter's width of text
     for row, corruption in enumerate(table.index):
         for column, rate in enumerate(table.columns):
             value = table.iloc[row, column]
@@ -221,8 +215,7 @@ def _heat(
                 )
     regularity = cells.groupby("corruption")["regularity"].mean()
     names = [
-        f"{name}\nregularity {regularity[name]:.2f}" if pd.notna(regularity[name]) else name
-        for name in table.index
+        f"{name}\nregularity {regularity[name]:.2f}" if pd.notna(regularity[name]) else name for name in table.index
     ]
     ax.set(xlim=(0, across), ylim=(0, down))
     ax.set_xticks([i + 0.5 for i in range(across)], [f"{rate:g}" for rate in table.columns], fontsize=8)

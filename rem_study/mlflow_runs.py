@@ -57,9 +57,7 @@ class _Run:
 class StudyRuns:
     """The runs that MLflow has of one study; writes what is missing and nothing else. For one thread."""
 
-    def __init__(
-        self, uri: str, name: str, artifact_location: str | None, study_tags: Mapping[str, str]
-    ) -> None:
+    def __init__(self, uri: str, name: str, artifact_location: str | None, study_tags: Mapping[str, str]) -> None:
         self.uri = uri
         self._name = name
         self._artifact_location = artifact_location
@@ -109,9 +107,7 @@ class StudyRuns:
         if run is None:
             if not rows:
                 return 0  # its rows were dropped: left to `sync`
-            run = self._create(
-                name, f"{method} #{trial} · {cell}", rows[0]["start_time"], self._cell(rows[0])
-            )
+            run = self._create(name, f"{method} #{trial} · {cell}", rows[0]["start_time"], self._cell(rows[0]))
         missing = {row["replicate"]: row for row in rows if row["replicate"] not in run.replicates}
         tags = _tags(list(missing.values())[-1], _TRIAL_TAGS) if missing else {}
         if missing:
@@ -168,9 +164,7 @@ class StudyRuns:
     def _create(self, key: str, run_name: str, start_time: int | None, tags: dict[str, str]) -> _Run:
         tags = {**tags, KEY: key}
         start_time = int(time.time() * 1000) if start_time is None else int(start_time)
-        made = self._client.create_run(
-            self._experiment_id, start_time=start_time, tags=tags, run_name=run_name
-        )
+        made = self._client.create_run(self._experiment_id, start_time=start_time, tags=tags, run_name=run_name)
         run = self._runs[key] = _Run(made.info.run_id, "RUNNING", tags)
         return run
 
@@ -240,10 +234,7 @@ def _is_missing(value: object) -> bool:
 
 def _params(row: Row) -> dict[str, str]:
     given = {"method": row["method"], **row["config"]}
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, default=str)
-        for name, value in given.items()
-    }
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in given.items()}
 
 
 def _metrics(row: Row) -> Iterator[_MetricPoint]:

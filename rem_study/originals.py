@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import logging
@@ -77,7 +78,7 @@ class Setting:
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
     modules = (data_module, corruption_module, training_module, resnet9)
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()
+    return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,7 @@ class OriginalStore:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return Original(state, record["facts"])
         except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning(
-                "original %s in %s cannot be used and will be trained again: %s", key, self.folder, error
-            )
+            log.warning("original %s in %s cannot be used and will be trained again: %s", key, self.folder, error)
             return None
 
     def save(self, key: str, original: Original) -> None:

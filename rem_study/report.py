@@ -65,9 +65,7 @@ def write_report(folder: Path) -> Path:
     for name, figure in drawn.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=200)
     path, partial = folder / "report.html", folder / ".report.html.part"
-    partial.write_text(
-        page(trials, cells, study, _manifest(folder / "manifest.json"), drawn), encoding="utf-8"
-    )
+    partial.write_text(page(trials, cells, study, _manifest(folder / "manifest.json"), drawn), encoding="utf-8")
     os.replace(partial, path)
     return path
 
@@ -139,8 +137,7 @@ def summary(cells: pd.DataFrame) -> str:
     methods = analysis.methods_frame(cells)
     total = len(cells.drop_duplicates(analysis.CELL))
     where = " and ".join(
-        f"{model} on {data}"
-        for model, data in sorted(set(zip(cells["model"], cells["dataset"], strict=True)))
+        f"{model} on {data}" for model, data in sorted(set(zip(cells["model"], cells["dataset"], strict=True)))
     )
     studied = (
         f"{_count(len(methods), 'method')} tuned to heal {escape(where)} of corrupted training data, in "
@@ -175,9 +172,7 @@ def _where(cells: pd.DataFrame) -> str:
     """A few cells by name, many by how many of each corruption."""
     if len(cells) <= 3:
         return escape(", ".join(cells["cell"]))
-    return escape(
-        ", ".join(f"{count} in {name}" for name, count in cells["corruption"].value_counts().items())
-    )
+    return escape(", ".join(f"{count} in {name}" for name, count in cells["corruption"].value_counts().items()))
 
 
 def _words(study: Any) -> str:
@@ -325,9 +320,7 @@ def _table(rows: Sequence[dict[str, str]], text: Sequence[str], best: Sequence[i
     lines = [f"<table><thead><tr>{head}</tr></thead>", "<tbody>"]
     for place, row in enumerate(rows):
         opening = '<tr class="best">' if place in best else "<tr>"
-        lines.append(
-            opening + "".join(f"<td{kind[name]}>{cell}</td>" for name, cell in row.items()) + "</tr>"
-        )
+        lines.append(opening + "".join(f"<td{kind[name]}>{cell}</td>" for name, cell in row.items()) + "</tr>")
     return "\n".join([*lines, "</tbody></table>"])
 
 

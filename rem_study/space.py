@@ -177,9 +177,7 @@ class SearchSpace(BaseModel):
         parameters = dict(self.parameters)
         for name, value in values.items():
             if name not in parameters:
-                raise InputError(
-                    f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}"
-                )
+                raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}")
             if isinstance(parameters[name], FloatParameter) and type(value) is int:
                 value = float(value)
             try:
@@ -202,9 +200,7 @@ def _shipped_folder() -> Traversable:
 
 def known_methods() -> list[str]:
     """The methods that ship with a search space, in alphabetical order."""
-    return sorted(
-        f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml")
-    )
+    return sorted(f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml"))
 
 
 def load_space(method: str, path: Path | None = None) -> SearchSpace:

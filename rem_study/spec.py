@@ -27,14 +27,10 @@ class DataSpec(_Frozen):
     name: Literal["digits", "fashion_mnist", "cifar10"] = "digits"
     root: str | None = Field(None, description="folder of torchvision's files; digits need none")
     download: bool = Field(False, description="let torchvision fetch what is missing under root")
-    image_size: Annotated[int, Field(ge=12)] | None = Field(
-        None, description="pixels a side; default: the data set's"
-    )
+    image_size: Annotated[int, Field(ge=12)] | None = Field(None, description="pixels a side; default: the data set's")
     train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
     test_samples: PositiveInt | None = Field(None, description="a fixed random part of the test images")
-    augment: bool | None = Field(
-        None, description="random crops (and flips where they suit); default: the data set's"
-    )
+    augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
 
 
 class ModelSpec(_Frozen):
@@ -54,15 +50,11 @@ class RecipeSpec(_Frozen):
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
-    final_lr: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2, description="learning rate at the end / at its top"
-    )
+    final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
 
 
 class _Corruption(_Frozen):
-    samples: Annotated[int, Field(ge=4)] | None = Field(
-        None, description="corrupted samples; default: 2 % of all"
-    )
+    samples: Annotated[int, Field(ge=4)] | None = Field(None, description="corrupted samples; default: 2 % of all")
 
 
 class RandomLabelSpec(_Corruption):
@@ -128,9 +120,7 @@ class SamplerSpec(_Frozen):
     """Optuna's sampler for each (cell, method)."""
 
     name: Literal["tpe", "random"] = "tpe"
-    startup_trials: PositiveInt = Field(
-        4, description="trials before TPE models anything; the default is one of them"
-    )
+    startup_trials: PositiveInt = Field(4, description="trials before TPE models anything; the default is one of them")
 
 
 class ResourcesSpec(_Frozen):
@@ -138,17 +128,13 @@ class ResourcesSpec(_Frozen):
 
     cpus: PositiveInt = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    concurrent: PositiveInt | None = Field(
-        None, description="trials at once; default: what the cluster holds"
-    )
+    concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
 
 
 class TrackingSpec(_Frozen):
     """Where MLflow's runs go."""
 
-    uri: str | None = Field(
-        None, description="an MLflow tracking server; default: mlflow.db in the study's folder"
-    )
+    uri: str | None = Field(None, description="an MLflow tracking server; default: mlflow.db in the study's folder")
 
 
 def _as_mapping(value: Any) -> Any:
@@ -191,9 +177,7 @@ class StudySpec(_Frozen):
         plain = self.model_dump(mode="json")
         for method, method_spec in self.methods.items():
             if isinstance(method_spec.space, SearchSpace):
-                plain["methods"][method]["space"] = method_spec.space.model_dump(
-                    mode="json", exclude_defaults=True
-                )
+                plain["methods"][method]["space"] = method_spec.space.model_dump(mode="json", exclude_defaults=True)
         return plain
 
     def identity(self) -> dict[str, Any]:
@@ -242,11 +226,7 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
     for method, method_spec in spec.methods.items():
         try:
             given = method_spec.space
-            base = (
-                given
-                if isinstance(given, SearchSpace)
-                else load_space(method, folder / given if given else None)
-            )
+            base = given if isinstance(given, SearchSpace) else load_space(method, folder / given if given else None)
         except InputError as error:
             mistakes.append(f"{origin}: methods.{method}: {error}")
             continue

@@ -71,9 +71,7 @@ def read_log(folder: Path) -> tuple[list[Record], list[str]]:
         for number, line in enumerate(lines[:-1], start=1):
             checksum, _, content = line.partition(b" ")
             if checksum != b"%08x" % zlib.crc32(content):
-                damaged.append(
-                    f"{path}: line {number} is damaged and is ignored; what it held will run again"
-                )
+                damaged.append(f"{path}: line {number} is damaged and is ignored; what it held will run again")
                 continue
             records.append(json.loads(content))
     return records, damaged

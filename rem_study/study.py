@@ -232,11 +232,7 @@ def write_results(
     from rem_study.report import write_report
 
     table = trials_table(
-        {
-            k: canonical_json(v) if k == "curves" and v is not None else v
-            for k, v in row.items()
-            if k not in _TIMES
-        }
+        {k: canonical_json(v) if k == "curves" and v is not None else v for k, v in row.items() if k not in _TIMES}
         | {"mlflow_run_id": run_ids.get((row["cell"], row["method"], row["trial"]))}
         for row in rows
     )
@@ -256,9 +252,7 @@ _TIMES = ("start_time", "end_time")
 
 def _artifacts(folder: Path) -> list[Path]:
     return [
-        folder / name
-        for name in ("report.html", "best.yaml", "manifest.json", "figures")
-        if (folder / name).exists()
+        folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()
     ]
 
 
@@ -312,8 +306,6 @@ def write_manifest(folder: Path, study: Study, started: float, records: list[dic
         "code_fingerprint": code_fingerprint(),
         "launched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds_of_last_launch": round(time.time() - started, 1),
-        "originals": {
-            f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals
-        },
+        "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
     }
     write_atomically(folder / "manifest.json", json.dumps(content, indent=1, sort_keys=False))

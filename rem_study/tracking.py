@@ -260,9 +260,7 @@ def _merged(tasks: Sequence[_Task]) -> list[tuple[_Task, int]]:
 
 def _is_refusal(error: Exception) -> bool:
     code = getattr(error, "error_code", None)
-    return code in _REFUSED_CODES or isinstance(
-        error, FileNotFoundError | LookupError | TypeError | ValueError
-    )
+    return code in _REFUSED_CODES or isinstance(error, FileNotFoundError | LookupError | TypeError | ValueError)
 
 
 def _one_line(error: Exception) -> str:

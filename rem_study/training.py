@@ -21,9 +21,7 @@ class BatchLoader:
     be left with a single sample, which batch norm could not normalise (an odd M in twos).
     """
 
-    def __init__(
-        self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator
-    ) -> None:
+    def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
         self._data, self._ids, self._batch_size, self._rng = data, ids, batch_size, rng
 
     def __len__(self) -> int:
@@ -37,9 +35,7 @@ class BatchLoader:
             yield self._data.batch(ids, transform)
 
 
-def make_optimizer(
-    recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
+def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
     movable = [p for p in parameters if p.requires_grad]
     if recipe.optimizer == "adam":

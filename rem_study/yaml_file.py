@@ -22,17 +22,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.composer.ComposerError(
-                    None, None, f"key {key.value!r} stands twice", key.start_mark
-                )
+                raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add((key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key)))
         return node
 
 
 # YAML 1.1, as PyYAML reads it, takes 1e-4 for a string; YAML 1.2 and every user take it for a number.
-_UniqueKeyLoader.yaml_implicit_resolvers = {
-    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_UniqueKeyLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 _FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 _UniqueKeyLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
@@ -82,8 +78,7 @@ def _causes(mistakes: list[Any]) -> list[Any]:
         for mistake in mistakes
         if mistake["type"] != "too_short"
         or not any(
-            len(place) > len(mistake["loc"]) and place[: len(mistake["loc"])] == mistake["loc"]
-            for place in places
+            len(place) > len(mistake["loc"]) and place[: len(mistake["loc"])] == mistake["loc"] for place in places
         )
     ]
 

@@ -63,9 +63,7 @@ def only(frame: pd.DataFrame) -> pd.Series:
     return frame.iloc[0]
 
 
-def test_the_trial_with_the_highest_mean_selection_score_is_selected_and_reported_on_the_other_split() -> (
-    None
-):
+def test_the_trial_with_the_highest_mean_selection_score_is_selected_and_reported_on_the_other_split() -> None:
     cell = only(
         analysis.cells_frame(
             trials(
@@ -90,10 +88,7 @@ def test_the_trial_with_the_highest_mean_selection_score_is_selected_and_reporte
 
 
 def test_equal_scores_go_to_the_lowest_trial() -> None:
-    assert (
-        only(analysis.cells_frame(trials(row(3, score=0.6), row(2, score=0.6), row(0, score=0.1))))["trial"]
-        == 2
-    )
+    assert only(analysis.cells_frame(trials(row(3, score=0.6), row(2, score=0.6), row(0, score=0.1))))["trial"] == 2
 
 
 @pytest.mark.parametrize(
@@ -123,9 +118,7 @@ def test_a_cell_whose_every_trial_failed_has_a_row_that_says_so() -> None:
     cell = only(analysis.cells_frame(trials(*(row(n, 0, None, None, state="failed") for n in range(2)))))
     assert cell["health"] == "every trial failed"
     assert (cell["trials"], cell["failed"], cell["replicates"]) == (2, 2, 0)
-    assert all(
-        pd.isna(cell[name]) for name in ("trial", "config", "search_score", "utility_x_healed", "gain")
-    )
+    assert all(pd.isna(cell[name]) for name in ("trial", "config", "search_score", "utility_x_healed", "gain"))
 
 
 @pytest.mark.parametrize(
@@ -143,13 +136,7 @@ def test_health_names_what_is_wrong_with_a_cell(rows: list[dict[str, Any]], heal
 
 
 def test_tables_have_the_contracts_columns_and_the_same_order_however_trials_finished() -> None:
-    rows = [
-        row(n, r, method=m, rate=d)
-        for n in (0, 1)
-        for r in (0, 1)
-        for m in ("rem", "npo")
-        for d in (0.5, 0.1)
-    ]
+    rows = [row(n, r, method=m, rate=d) for n in (0, 1) for r in (0, 1) for m in ("rem", "npo") for d in (0.5, 0.1)]
     table = analysis.trials_table(rows)
     assert table.schema == analysis.TRIALS_SCHEMA
     assert table.equals(analysis.trials_table(rows[::-1]))
@@ -227,9 +214,7 @@ def universal_trials() -> pd.DataFrame:
     """Two cells. Selected: A 0.9 in the first, B 0.8 in the second. Worst regrets: A 0.6, B 0.5, C 0.2."""
     table = {0.1: {"A": 0.9, "B": 0.4, "C": 0.7}, 0.2: {"A": 0.2, "B": 0.8, "C": 0.7}}
     rows = [
-        row(
-            n, rate=rate, score=value, report=value, config={"name": name}, mlflow_run_id=f"run-{rate}-{name}"
-        )
+        row(n, rate=rate, score=value, report=value, config={"name": name}, mlflow_run_id=f"run-{rate}-{name}")
         for rate, values in table.items()
         for n, (name, value) in enumerate(values.items())
     ]

@@ -111,17 +111,13 @@ def test_what_is_not_there_is_named(command, tmp_path, monkeypatch):
 def test_a_root_that_cannot_be_written(tmp_path):
     (tmp_path / "study.yaml").write_text(changed())
     (tmp_path / "file").write_text("")
-    result = CliRunner().invoke(
-        main, ["launch", str(tmp_path / "study.yaml"), "--root", str(tmp_path / "file")]
-    )
+    result = CliRunner().invoke(main, ["launch", str(tmp_path / "study.yaml"), "--root", str(tmp_path / "file")])
     assert result.exit_code == 2
     assert "--root" in result.stderr
 
 
 def test_check_counts_what_the_study_promises(tmp_path):
-    (tmp_path / "study.yaml").write_text(
-        changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2})
-    )
+    (tmp_path / "study.yaml").write_text(changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2}))
     result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert result.exit_code == 0
     assert "trials     6, each on 2 replicate(s): 12 rows" in result.output
@@ -144,7 +140,8 @@ def test_the_shipped_studies_are_valid():
 
 
 def test_help_starts_without_heavy_imports():
-    code = "import sys; from rem_study.cli import main; print(sorted({'torch','ray','mlflow','pandas'} & set(sys.modules)))"
+    heavy = {"torch", "ray", "mlflow", "pandas"}
+    code = f"import sys; from rem_study.cli import main; print(sorted({heavy} & set(sys.modules)))"
     start = time.monotonic()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -31,9 +31,7 @@ def digits():
 
 def draw(name, digits, samples=60, replicate=0, **fields):
     corruption_spec = SPECS[name].model_copy(update={"samples": samples, **fields})
-    return draw_corruption(
-        corruption_spec, digits, report_half(len(digits.train_labels), 0, "train"), 0, replicate
-    )
+    return draw_corruption(corruption_spec, digits, report_half(len(digits.train_labels), 0, "train"), 0, replicate)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -84,10 +84,7 @@ def test_the_fingerprint_depends_on_pixels_and_labels():
     image, label = digits.train_images.clone(), digits.train_labels.clone()
     image[0, 0, 0, 0] += 1
     label[0] = (label[0] + 1) % 10
-    prints = {
-        d.fingerprint
-        for d in (digits, replace(digits, train_images=image), replace(digits, train_labels=label))
-    }
+    prints = {d.fingerprint for d in (digits, replace(digits, train_images=image), replace(digits, train_labels=label))}
     assert len(prints) == 3
     assert replace(digits, train_images=digits.train_images.clone()).fingerprint == digits.fingerprint
 
@@ -183,9 +180,7 @@ def test_a_part_of_the_training_images_keeps_images_and_labels_together(tiny_fas
     part = load_dataset(DataSpec(name="fashion_mnist", root=str(root), train_samples=12, test_samples=5))
     assert part.train_images.shape == (12, 1, 28, 28) and part.test_images.shape == (5, 1, 28, 28)
     label_of = {image.tobytes(): label for image, label in zip(*arrays["train"], strict=True)}
-    assert [
-        label_of[image.tobytes()] for image in part.train_images.numpy()[:, 0]
-    ] == part.train_labels.tolist()
+    assert [label_of[image.tobytes()] for image in part.train_images.numpy()[:, 0]] == part.train_labels.tolist()
 
 
 def test_more_training_samples_than_there_are_is_an_input_error(tiny_fashion):

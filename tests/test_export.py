@@ -37,9 +37,7 @@ def folder(tmp_path: Path) -> Path:
         "config": config,
         "healed": 0.75,
     }
-    cells = pd.DataFrame([cell, {"method": "npo"}], columns=analysis.CELLS_SCHEMA.names).astype(
-        {"trial": "Int64"}
-    )
+    cells = pd.DataFrame([cell, {"method": "npo"}], columns=analysis.CELLS_SCHEMA.names).astype({"trial": "Int64"})
     folder = tmp_path / "study"
     folder.mkdir()
     pq.write_table(analysis.cells_table(cells), folder / "cells.parquet")
@@ -99,9 +97,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in refusal(tmp_path / "nowhere", "yaml")
 
 
-@pytest.mark.parametrize(
-    ("format", "name"), [("yaml", "best.yaml"), ("json", "best.yaml"), ("csv", "cells.parquet")]
-)
+@pytest.mark.parametrize(("format", "name"), [("yaml", "best.yaml"), ("json", "best.yaml"), ("csv", "cells.parquet")])
 def test_a_missing_file_is_named(folder: Path, format: str, name: str) -> None:
     (folder / name).unlink()
     assert str(folder / name) in refusal(folder, format)
@@ -110,9 +106,7 @@ def test_a_missing_file_is_named(folder: Path, format: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("format", "name"), [("json", "best.yaml"), ("csv", "cells.parquet"), ("parquet", "cells.parquet")]
 )
-def test_a_damaged_file_is_named_and_nothing_is_written(
-    folder: Path, tmp_path: Path, format: str, name: str
-) -> None:
+def test_a_damaged_file_is_named_and_nothing_is_written(folder: Path, tmp_path: Path, format: str, name: str) -> None:
     (folder / name).write_text("a: [1, \n}")
     output = tmp_path / "out"
     assert str(folder / name) in refusal(folder, format, output)

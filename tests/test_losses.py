@@ -19,9 +19,7 @@ from rem_study.training import BatchLoader, make_optimizer, train_classifier, tr
 from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
 
 PAIRS = [(0.1, 0.3), (2.0, 0.1), (0.7, 0.7), (5.0, 0.0), (0.0, 3.0)]  # cross-entropy, reference
-CROSS_ENTROPIES, REFERENCES = (
-    torch.tensor(column, dtype=torch.float64) for column in zip(*PAIRS, strict=True)
-)
+CROSS_ENTROPIES, REFERENCES = (torch.tensor(column, dtype=torch.float64) for column in zip(*PAIRS, strict=True))
 
 
 def sigmoid(x: float) -> float:
@@ -137,9 +135,7 @@ def test_a_loss_that_is_not_finite_is_an_unlearning_error(bad):
     network = OneWeight()
     losses = iter([1.0, bad, 1.0])
     with pytest.raises(UnlearningError, match="not finite"):
-        train_epoch(
-            loader(9, 3), lambda _: network.p * next(losses) + 0, torch.optim.SGD(network.parameters(), 0.1)
-        )
+        train_epoch(loader(9, 3), lambda _: network.p * next(losses) + 0, torch.optim.SGD(network.parameters(), 0.1))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 7, 8, 9, 31])

@@ -75,15 +75,11 @@ def other_value(parameter, value):
 
 @pytest.mark.parametrize("method", known_methods())
 def test_the_parameters_are_those_of_the_search_space(method):
-    parameters = inspect.signature(
-        importlib.import_module(f"rem_study.unlearning.{method}").unlearn
-    ).parameters
+    parameters = inspect.signature(importlib.import_module(f"rem_study.unlearning.{method}").unlearn).parameters
     task, *others = parameters.values()
     assert task.name == "task"
     assert {p.name for p in others} == set(load_space(method).parameters)
-    assert all(
-        p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in others
-    )
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in others)
 
 
 @pytest.mark.parametrize("method", known_methods())
@@ -228,9 +224,7 @@ def softplus(x: float) -> float:
     ("beta", "redirect_weight", "remove_weight", "remove_average"),
     [(1.0, 1.0, 1.0, "forget"), (1.0, 1.0, 1.0, "batch"), (2.5, 0.5, 2.0, "forget")],
 )
-def test_rems_first_step_is_that_of_a_naive_reading(
-    make_task, beta, redirect_weight, remove_weight, remove_average
-):
+def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_weight, remove_weight, remove_average):
     """One plain gradient step on all data at once, against the pseudo-code followed sample by sample."""
     lr, width, density, seed = 0.01, 0.5, 0.4, 7
     recipe = RecipeSpec(momentum=0, weight_decay=0)
@@ -259,9 +253,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
     forget = set(task.forget_ids.tolist())
     channels = expanded.total_channels
     mask_ids = [SHARED_ID if i in forget else i for i in range(240)]
-    masks = torch.stack(
-        [sample_masks(torch.tensor([i]), channels, density, seed)[0] for i in mask_ids]
-    ).float()
+    masks = torch.stack([sample_masks(torch.tensor([i]), channels, density, seed)[0] for i in mask_ids]).float()
     images, labels = images_of(task), task.data.labels.tolist()
 
     def cross_entropies(logits: torch.Tensor) -> list[torch.Tensor]:
@@ -283,11 +275,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
     )
     value = redirect_weight * redirect + remove_weight * remove
     value.backward()
-    by_hand = (
-        redirect_weight
-        * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240))
-        / 240
-    )
+    by_hand = redirect_weight * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240)) / 240
     by_hand += (
         remove_weight
         * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in forget)

@@ -191,9 +191,7 @@ def naive_means(expanded, batches):
             new = x[:, module.base.weight.shape[1] :]
             for sample in new:
                 per_channel = [float(channel.double().mean()) for channel in sample]
-                sums[name] = [
-                    a + b for a, b in zip(sums.get(name, [0.0] * len(per_channel)), per_channel, strict=True)
-                ]
+                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(per_channel)), per_channel, strict=True)]
 
         return hook
 
@@ -346,9 +344,7 @@ def test_a_layer_position_names_sites_from_the_input_to_the_head(trained, positi
     assert " ".join(site.name for site in select_sites(trained.sites(), position)) == names
 
 
-@pytest.mark.parametrize(
-    "position", ["", "0", "7", "0-2", "4-2", "3-9", "conv9", "conv1+", "conv1,res2", "2-x", "-3"]
-)
+@pytest.mark.parametrize("position", ["", "0", "7", "0-2", "4-2", "3-9", "conv9", "conv1+", "conv1,res2", "2-x", "-3"])
 def test_a_layer_position_that_names_no_site_is_an_input_error(trained, position):
     with pytest.raises(InputError, match=r"layer_position.*conv1, conv2, res1, conv3, res2, conv4"):
         select_sites(trained.sites(), position)

@@ -116,10 +116,7 @@ def test_every_cell_shows_its_value_on_hover_and_in_the_table(html: str) -> None
     for (corruption, rate), pair in SCORES.items():
         for method, score in zip(("REM", "npo"), pair, strict=True):
             text = "–" if score is None else f"{score:.2f}"
-            assert (
-                f"<title>{corruption} at discovery {rate:g} · {method} · utility × healed: {text}</title>"
-                in html
-            )
+            assert f"<title>{corruption} at discovery {rate:g} · {method} · utility × healed: {text}</title>" in html
             assert score is None or f'<td class="number">{score:.3f}</td>' in html
 
 

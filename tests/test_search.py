@@ -13,9 +13,7 @@ TRIALS = 12
 
 
 def search(in_flight: int, seed: object = 0) -> CellSearch:
-    return CellSearch(
-        load_space("rem"), SamplerSpec(startup_trials=3), TRIALS, in_flight, (seed, "cell", "rem")
-    )
+    return CellSearch(load_space("rem"), SamplerSpec(startup_trials=3), TRIALS, in_flight, (seed, "cell", "rem"))
 
 
 def score(configuration: dict) -> float | None:

@@ -179,9 +179,7 @@ parameters:
         ("log: true", "lgo: true", "parameters.lr", "unknown key"),
     ],
 )
-def test_a_mistake_in_a_users_search_space_is_one_line_that_names_file_and_field(
-    tmp_path, old, new, field, reason
-):
+def test_a_mistake_in_a_users_search_space_is_one_line_that_names_file_and_field(tmp_path, old, new, field, reason):
     assert old in OWN_SPACE
     (tmp_path / "own.yaml").write_text(OWN_SPACE.replace(old, new))
     (line,) = complaints(write(tmp_path, methods="{ascent: {space: own.yaml}}"))
@@ -253,9 +251,7 @@ def test_the_name_is_the_files_unless_given(tmp_path):
 
 def test_a_study_written_as_plain_values_and_read_again_is_the_same(tmp_path):
     (tmp_path / "own.yaml").write_text(OWN_SPACE)
-    methods = (
-        "{ascent: {space: own.yaml, fixed: {lr: 2e-3}}, rem: {defaults: {epochs: 4}, trials: 3}, retrain: }"
-    )
+    methods = "{ascent: {space: own.yaml, fixed: {lr: 2e-3}}, rem: {defaults: {epochs: 4}, trials: 3}, retrain: }"
     corruptions = "[poison, {name: interclass_confusion, classes: [1, 7], samples: 20}]"
     study = load_study(write(tmp_path, methods=methods, corruptions=corruptions, discovery_rates="[0.1, 1]"))
     elsewhere = tmp_path / "elsewhere"
@@ -284,9 +280,7 @@ def test_a_cardinality_counts_the_searched_values(tmp_path):
     space = load_space("ascent", tmp_path / "own.yaml")
     assert space.cardinality() == math.inf
     assert space.fixed({"lr": 0.01}).cardinality() == 18
-    stepped = OWN_SPACE.replace("log: true", "step: 0.033").replace(
-        "low: 1, high: 9", "low: 1, high: 9, step: 4"
-    )
+    stepped = OWN_SPACE.replace("log: true", "step: 0.033").replace("low: 1, high: 9", "low: 1, high: 9, step: 4")
     (tmp_path / "own.yaml").write_text(stepped)
     assert load_space("ascent", tmp_path / "own.yaml").cardinality() == 2 * 4 * 3
 

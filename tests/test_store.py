@@ -85,5 +85,5 @@ def test_a_second_driver_is_refused_with_one_line(tmp_path):
 
 def test_a_root_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="--root.*cannot be written"):
+    with pytest.raises(InputError, match=r"--root.*cannot be written"):
         make_writable(tmp_path / "file" / "runs")

@@ -75,12 +75,7 @@ def test_the_tables_have_exactly_the_promised_rows(finished):
     assert not table.duplicated(key).any()
     assert (table["state"] == "complete").all()
     assert table.groupby(["cell", "method"]).size().unique().tolist() in ([6, 2], [2, 6])
-    assert (
-        table[["healed", "utility", "score_oracle", "score_deployable", "regularity"]]
-        .notna()
-        .to_numpy()
-        .all()
-    )
+    assert table[["healed", "utility", "score_oracle", "score_deployable", "regularity"]].notna().to_numpy().all()
 
 
 def test_duckdb_reads_the_tables(finished):
@@ -122,9 +117,7 @@ def test_mlflow_has_the_same_trials_under_their_cells_with_the_same_metrics(fini
 def test_best_yaml_names_a_configuration_for_every_cell_and_method(finished):
     best = yaml.safe_load((finished / "best.yaml").read_text())
     assert best["format"] == 1
-    assert [cell["corruption"] for cell in best["cells"]] == ["random_label", "poison"] or len(
-        best["cells"]
-    ) == 2
+    assert [cell["corruption"] for cell in best["cells"]] == ["random_label", "poison"] or len(best["cells"]) == 2
     for cell in best["cells"]:
         assert set(cell["methods"]) == {"rem", "npo", "retrain"}
         assert set(cell["methods"]["rem"]["config"]) == set(load_resolved(finished).spaces["rem"].parameters)
@@ -217,9 +210,7 @@ def test_status_report_and_export_read_the_folder(finished):
 
 def start(root: Path, path: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "rem_study.cli", "launch", str(path), "--root", str(root)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for_records(root: Path, count: int) -> None:

@@ -99,8 +99,7 @@ def runs_of(uri):
 def trial_run_ids(uri):
     trials = [run for key, run in runs_of(uri).items() if key.count("/") == 3]
     return {
-        (run.data.tags["cell"], run.data.tags["method"], int(run.data.tags["trial"])): run.info.run_id
-        for run in trials
+        (run.data.tags["cell"], run.data.tags["method"], int(run.data.tags["trial"])): run.info.run_id for run in trials
     }
 
 
@@ -113,8 +112,7 @@ def picture(uri):
         tags = {name: keys.get(value, value) for name, value in run.data.tags.items()}
         points = {
             name: sorted(
-                (point.step, point.value, point.timestamp)
-                for point in client.get_metric_history(run.info.run_id, name)
+                (point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, name)
             )
             for name in run.data.metrics
         }
@@ -174,9 +172,7 @@ def test_a_replicate_is_one_step_of_every_finite_number(make_uri):
     }
 
 
-@pytest.mark.parametrize(
-    "state, status", [("complete", "FINISHED"), ("failed", "FAILED"), ("pruned", "KILLED")]
-)
+@pytest.mark.parametrize("state, status", [("complete", "FINISHED"), ("failed", "FAILED"), ("pruned", "KILLED")])
 def test_a_trial_ends_as_its_state_says(make_uri, state, status):
     uri = make_uri()
     assert write(uri, [row(error="loss is not finite")], [(CELL, "rem", 0, state)]).close()
@@ -347,9 +343,7 @@ def healthy(port):
 def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, ending):
     make_uri()
     port = free_port()
-    command = (
-        f"from rem_study.tracking import serve; raise SystemExit(serve({str(tmp_path / 'a')!r}, {port}))"
-    )
+    command = f"from rem_study.tracking import serve; raise SystemExit(serve({str(tmp_path / 'a')!r}, {port}))"
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60

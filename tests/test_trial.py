@@ -124,9 +124,7 @@ def test_clean_labels_of_selection_samples_reach_the_oracle_score_but_neither_me
     monkeypatch.setattr(Setting, "draw", lambda self: replace(corruption, clean_labels=lies))
     second = run_trial(spec, trial, store)
     assert same(*healed_networks)
-    assert without(first, "seconds", "score", "score_oracle") == without(
-        second, "seconds", "score", "score_oracle"
-    )
+    assert without(first, "seconds", "score", "score_oracle") == without(second, "seconds", "score", "score_oracle")
     assert first["score_oracle"] != second["score_oracle"]
 
 
@@ -230,9 +228,7 @@ def test_the_score_is_the_studys_objective(make_spec, store, objective):
 def test_rem_shows_where_the_corruption_sits_after_each_epoch(spec, store):
     row = run_trial(spec, trial_of(spec), store)
     assert set(row["curves"]) == {"old", "both", "shared"}
-    assert all(
-        len(curve) == 2 and all(0 <= share <= 1 for share in curve) for curve in row["curves"].values()
-    )
+    assert all(len(curve) == 2 and all(0 <= share <= 1 for share in curve) for curve in row["curves"].values())
 
 
 def test_watching_does_not_change_what_is_healed(spec, store, healed_networks, monkeypatch):

@@ -70,9 +70,7 @@ class _WideLayer(nn.Module):
         self.new_weight: nn.Parameter | None = None
         self.new_bias: nn.Parameter | None = None
 
-    def initialise(
-        self, new_inputs: int, new_outputs: int, outgoing: Initialisation, rng: torch.Generator
-    ) -> None:
+    def initialise(self, new_inputs: int, new_outputs: int, outgoing: Initialisation, rng: torch.Generator) -> None:
         """Add the weights: uniform within 1/sqrt(fan-in), PyTorch's default; those out of new channels as asked."""
         weight = self.base.weight
         kernel = weight.shape[2:]
@@ -100,9 +98,7 @@ class _WideLayer(nn.Module):
             weight = torch.cat([weight, self.from_new], dim=1)
         if self.new_weight is not None:
             weight = torch.cat([weight, self.new_weight], dim=0)
-            bias = (
-                torch.cat([bias, self.new_bias]) if bias is not None and self.new_bias is not None else None
-            )
+            bias = torch.cat([bias, self.new_bias]) if bias is not None and self.new_bias is not None else None
         if isinstance(self.base, nn.Conv2d):
             out = F.conv2d(x, weight, bias, self.base.stride, self.base.padding, self.base.dilation)
         else:
@@ -120,9 +116,7 @@ class _WideLayer(nn.Module):
             new = x.narrow(channel_dim, old, x.shape[channel_dim] - old).movedim(channel_dim, -1)
             self.switch.sums[site] += new.reshape(len(x), -1, new.shape[-1]).mean(1).sum(0)
         if self.switch.constants is not None:
-            constant = self.switch.constants[site].view(
-                [-1 if d == channel_dim else 1 for d in range(x.ndim)]
-            )
+            constant = self.switch.constants[site].view([-1 if d == channel_dim else 1 for d in range(x.ndim)])
             shape = [len(constant.flatten()) if d == channel_dim else n for d, n in enumerate(x.shape)]
             x = torch.cat([x.narrow(channel_dim, 0, old), constant.expand(shape)], dim=channel_dim)
         return x
@@ -316,8 +310,6 @@ class ErasedNetwork(nn.Module):
         """Images (B, C, H, W) to logits (B, K)."""
         self.expanded._switch.constants = self.constants
         try:
-            return self.expanded(
-                x, torch.full((len(x), self.expanded.total_channels), self.scale, device=x.device)
-            )
+            return self.expanded(x, torch.full((len(x), self.expanded.total_channels), self.scale, device=x.device))
         finally:
             self.expanded._switch.constants = None

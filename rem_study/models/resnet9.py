@@ -24,7 +24,7 @@ class _FastCelu(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         return out.clamp(max=0).mul_(1 / ALPHA).add_(1).mul_(grad)
 
@@ -37,9 +37,7 @@ def celu(x: Tensor) -> Tensor:
 class Block(nn.Module):
     """Convolution, batch norm, CELU and, where asked, max pooling by 2."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, pool: bool = False
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1, pool: bool = False):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
         self.norm = nn.BatchNorm2d(outputs)

@@ -52,9 +52,7 @@ class GridPlan:
         rows: the log's replicate rows, in any order.
     """
 
-    def __init__(
-        self, study: Study, originals: Iterable[OriginalJob], rows: Iterable[dict[str, Any]]
-    ) -> None:
+    def __init__(self, study: Study, originals: Iterable[OriginalJob], rows: Iterable[dict[str, Any]]) -> None:
         spec = study.spec
         self.study = study
         self.cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
@@ -120,9 +118,7 @@ class GridPlan:
             return self._again.pop(0)
         if self._waiting_originals:
             return self._waiting_originals.pop(0)
-        able = [
-            key for key, search in self._searches.items() if search.may_ask() and self._has_originals(key)
-        ]
+        able = [key for key, search in self._searches.items() if search.may_ask() and self._has_originals(key)]
         if not able:
             return None
         cell, method = max(able, key=self._remaining_seconds)
@@ -188,9 +184,7 @@ class GridPlan:
 
     def _has_originals(self, key: Key) -> bool:
         corruption = self.cells[key[0]].corruption.name
-        return all(
-            OriginalJob(corruption, r) in self._ready for r in range(self.study.spec.budget.replicates)
-        )
+        return all(OriginalJob(corruption, r) in self._ready for r in range(self.study.spec.budget.replicates))
 
     def _remaining_seconds(self, key: Key) -> float:
         search = self._searches[key]

@@ -54,9 +54,7 @@ class GridSearcher(Searcher):
         """A replicate that is not its trial's last."""
         self._take(result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The last replicate, or the loss of the worker."""
         job = self._running.pop(trial_id, None)
         if job is None:
@@ -145,9 +143,7 @@ def run_grid(plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]],
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(Worker, spec=spec, originals=str(originals.resolve())), resources
-            ),
+            tune.with_resources(tune.with_parameters(Worker, spec=spec, originals=str(originals.resolve())), resources),
             tune_config=tune.TuneConfig(
                 search_alg=GridSearcher(plan, record),
                 num_samples=-1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -74,7 +75,7 @@ class CellSearch:
             if not parameter.search or not self._space.is_active(name, configuration):
                 continue
             if isinstance(parameter, FloatParameter):
-                value: bool | int | float | str = trial.suggest_float(
+                value: Any = trial.suggest_float(
                     name, parameter.low, parameter.high, log=parameter.log, step=parameter.step
                 )
             elif isinstance(parameter, IntParameter):

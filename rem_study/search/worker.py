@@ -18,7 +18,7 @@ from rem_study.trial import Cell, Trial, cells_of, identity, run_trial
 class Worker(tune.Trainable):
     """A Tune trainable whose every step is one original or one replicate, reported as JSON under `record`."""
 
-    def setup(self, config: dict[str, Any], spec: StudySpec, originals: str) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], spec: StudySpec, originals: str) -> None:
         """Called once an actor. `config["job"]` is what to run."""
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec

@@ -17,7 +17,6 @@ def unlearn(task: UnlearningTask, *, lr: float, epochs: int, batch_size: int) ->
     batches = task.batches(task.retain_ids, batch_size, "retain")
     optimizer = task.optimizer(network, lr)
     samples = sum(
-        train_epoch(batches, lambda b: F.cross_entropy(network(b.images), b.labels), optimizer)
-        for _ in range(epochs)
+        train_epoch(batches, lambda b: F.cross_entropy(network(b.images), b.labels), optimizer) for _ in range(epochs)
     )
     return Unlearned(network, epochs, samples)

@@ -40,9 +40,7 @@ def unlearn(
         nonlocal retain_samples
         with torch.no_grad():
             reference_ce = sample_cross_entropy(reference(batch.images), batch.labels)
-        forgetting = npo_loss(
-            sample_cross_entropy(network(batch.images), batch.labels), reference_ce, beta
-        ).mean()
+        forgetting = npo_loss(sample_cross_entropy(network(batch.images), batch.labels), reference_ce, beta).mean()
         if retain_weight == 0:
             return forgetting
         kept = next(retained)

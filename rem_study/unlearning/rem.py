@@ -82,13 +82,13 @@ def unlearn(
         masks[task.forget_ids] = shared_mask
     reference = _Reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
+    samples, fade = 0, 1.0
 
     def flush_loss(batch: Batch) -> Tensor:
-        return npo_loss(
-            sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta
-        ).mean()
+        return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta).mean()
 
     def redirect_and_remove(batch: Batch) -> Tensor:
+        nonlocal samples
         forget = in_forget_set[batch.ids]
         reference_ce = reference(batch)
         # Both passes are made in training mode on the whole batch, so that forget samples are normalised among
@@ -100,12 +100,9 @@ def unlearn(
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
         if removing:
-            removal = npo_loss(
-                sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta
-            )
+            removal = npo_loss(sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta)
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
-        nonlocal samples
         samples += len(batch.ids) * removing
         return total
 
@@ -113,7 +110,6 @@ def unlearn(
     all_batches = task.batches(everything, batch_size, "all")
     eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
     best_score, best_state, best_means = eraser.score(), copy.deepcopy(expanded.state_dict()), eraser.means
-    samples, fade = 0, 1.0
     for epoch in range(epochs):
         # 2. Flush.
         samples += flush(task, expanded, forget_batches, flush_loss, optimizer, stop_accuracy, flush_limit)[1]
@@ -160,9 +156,7 @@ class _Reference:
 class _Eraser:
     """How good the network would be if its new channels were erased now."""
 
-    def __init__(
-        self, task: UnlearningTask, expanded: ExpandedNetwork, mode: EraseMode, density: float, masks: Tensor
-    ):
+    def __init__(self, task: UnlearningTask, expanded: ExpandedNetwork, mode: EraseMode, density: float, masks: Tensor):
         self._task, self._expanded, self._masks = task, expanded, masks
         self._mode, self._density = mode, density
         self.means: tuple[Tensor, ...] | None = None
@@ -183,9 +177,7 @@ class _Eraser:
             yield self._task.data.batch(ids).images, self._masks[ids]
 
 
-def _paths(
-    task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor, shared_mask: Tensor
-) -> dict[str, Predict]:
+def _paths(task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor, shared_mask: Tensor) -> dict[str, Predict]:
     """Predictions through the old channels alone, through both with each sample's mask, and with the shared one."""
 
     def through(masks_of: Callable[[Tensor], Tensor | None]) -> Predict:
