@@ -29,6 +29,8 @@ from rem_study.training import BatchLoader, train_classifier
 
 log = logging.getLogger(__name__)
 
+_IN_MEMORY = 16
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -96,10 +98,14 @@ class Original:
 
 
 class OriginalStore:
-    """Originals in a folder: `KEY.pt`, weights alone, and `KEY.json` with their checksum and facts."""
+    """Originals in a folder: `KEY.pt`, weights alone, and `KEY.json` with their checksum and facts.
+
+    The last few that `obtain` gave stay in memory, so that a worker's trials read each file once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._recent: dict[str, Original] = {}
 
     def has(self, key: str) -> bool:
         """Whether an original is there, without reading its weights."""
@@ -137,10 +143,13 @@ class OriginalStore:
     def obtain(self, setting: Setting) -> Original:
         """The original of `setting`: the stored one, or one trained now and stored."""
         key = setting.key()
-        original = self.load(key)
+        original = self._recent.pop(key, None) or self.load(key)
         if original is None:
             original = train_original(setting)
             self.save(key, original)
+        self._recent[key] = original
+        if len(self._recent) > _IN_MEMORY:
+            del self._recent[next(iter(self._recent))]
         return original
 
 

@@ -1,17 +1,13 @@
-"""A study from the file to the picture: check, run or resume, write the tables."""
+"""A study from the file to the picture: check it, run it or go on with it, bring MLflow level."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
 import re
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,8 @@ import yaml
 
 from rem_study import __version__
 from rem_study.errors import InputError
-from rem_study.spec import Study, canonical_json, load_study
+from rem_study.results import artifacts, write_manifest, write_results
+from rem_study.spec import Study, load_study
 from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
 
 log = logging.getLogger(__name__)
@@ -184,21 +181,18 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     finally:
         progress.close()
         study_log.close()
+    tracking.drain()
     write_manifest(folder, study, started, records)
     if rows:
         write_results(folder, study, rows, tracking.run_ids())
     if plan.done():
-        tracking.artifacts(_artifacts(folder))
-        tracking.finish_study()
-    else:
-        tracking.finish_study("KILLED")
+        tracking.artifacts(artifacts(folder))
+    tracking.finish_study("FINISHED" if plan.done() else "KILLED")
     if not tracking.close():
         print(
             f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
             file=sys.stderr,
         )
-    if rows:
-        write_results(folder, study, rows, tracking.run_ids())
     return Outcome(folder, plan.done(), describe(plan))
 
 
@@ -222,40 +216,6 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "kind"}
 
 
-def write_results(
-    folder: Path, study: Study, rows: list[dict[str, Any]], run_ids: dict[tuple[str, str, int], str]
-) -> None:
-    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows."""
-    import pyarrow.parquet
-
-    from rem_study.analysis import best, cells_frame, cells_table, trials_table
-    from rem_study.report import write_report
-
-    table = trials_table(
-        {k: canonical_json(v) if k == "curves" and v is not None else v for k, v in row.items() if k not in _TIMES}
-        | {"mlflow_run_id": run_ids.get((row["cell"], row["method"], row["trial"]))}
-        for row in rows
-    )
-    trials = table.to_pandas()
-    cells = cells_frame(trials)
-    for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
-        sink = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(content, sink)
-        write_atomically(folder / file, sink.getvalue().to_pybytes())
-    document = best(study.spec.name, study.spec.objective, trials, cells)
-    write_atomically(folder / "best.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    write_report(folder)
-
-
-_TIMES = ("start_time", "end_time")
-
-
-def _artifacts(folder: Path) -> list[Path]:
-    return [
-        folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()
-    ]
-
-
 def sync(folder: Path) -> int:
     """Bring MLflow level with the log in `folder`; returns how many replicates were missing there.
 
@@ -276,7 +236,7 @@ def sync(folder: Path) -> int:
             rows,
             states=finished_trials(plan, rows),
             study_tags=_STUDY_TAGS,
-            artifacts=_artifacts(folder) if plan.done() else (),
+            artifacts=artifacts(folder) if plan.done() else (),
             status="FINISHED" if plan.done() else "KILLED",
         )
 
@@ -287,25 +247,3 @@ def tracking_uri(study: Study, folder: Path) -> str:
 
 
 _STUDY_TAGS = {"rem_study.version": __version__}
-
-
-def write_manifest(folder: Path, study: Study, started: float, records: list[dict[str, Any]]) -> None:
-    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
-    from rem_study.originals import Setting, code_fingerprint
-
-    names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
-    originals = [record for record in records if record["kind"] == "original"]
-    content = {
-        "study": study.spec.name,
-        "rem_study": __version__,
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names},
-        "hardware": {"machine": platform.platform(), "cpus": os.cpu_count()},
-        "seed": study.spec.seed,
-        "data_fingerprint": Setting(study.spec, study.spec.corruptions[0], 0).dataset.fingerprint,
-        "code_fingerprint": code_fingerprint(),
-        "launched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds_of_last_launch": round(time.time() - started, 1),
-        "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
-    }
-    write_atomically(folder / "manifest.json", json.dumps(content, indent=1, sort_keys=False))

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,13 @@ class TrackingWriter:
     def run_ids(self) -> dict[TrialKey, str]:
         """MLflow's run id of each trial known so far, those of an earlier launch included."""
         return self._study.run_ids()
+
+    def drain(self, timeout: float = 30.0) -> bool:
+        """Waits until all that was recorded is written, for at most `timeout` seconds; True if it is."""
+        deadline = time.monotonic() + timeout
+        while self._owed and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self._owed == 0
 
     def close(self, timeout: float = 60.0) -> bool:
         """Writes what is queued, for at most `timeout` seconds; True if MLflow has all that was recorded."""

@@ -1,0 +1,74 @@
+"""What a study leaves behind, written from the log's rows: tables, best.yaml, report, manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rem_study import __version__
+from rem_study.spec import Study, canonical_json
+from rem_study.store import write_atomically
+
+
+def write_results(
+    folder: Path, study: Study, rows: list[dict[str, Any]], run_ids: dict[tuple[str, str, int], str]
+) -> None:
+    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows."""
+    import pyarrow.parquet
+
+    from rem_study.analysis import best, cells_frame, cells_table, trials_table
+    from rem_study.report import write_report
+
+    table = trials_table(
+        {k: canonical_json(v) if k == "curves" and v is not None else v for k, v in row.items() if k not in _TIMES}
+        | {"mlflow_run_id": run_ids.get((row["cell"], row["method"], row["trial"]))}
+        for row in rows
+    )
+    trials = table.to_pandas()
+    cells = cells_frame(trials)
+    for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(content, sink)
+        write_atomically(folder / file, sink.getvalue().to_pybytes())
+    document = best(study.spec.name, study.spec.objective, trials, cells)
+    write_atomically(folder / "best.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_report(folder)
+
+
+_TIMES = ("start_time", "end_time")
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """What of the folder belongs on the study's MLflow run, as far as it is there."""
+    return [
+        folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()
+    ]
+
+
+def write_manifest(folder: Path, study: Study, started: float, records: list[dict[str, Any]]) -> None:
+    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
+    from rem_study.originals import Setting, code_fingerprint
+
+    names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
+    originals = [record for record in records if record["kind"] == "original"]
+    content = {
+        "study": study.spec.name,
+        "rem_study": __version__,
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in names},
+        "hardware": {"machine": platform.platform(), "cpus": os.cpu_count()},
+        "seed": study.spec.seed,
+        "data_fingerprint": Setting(study.spec, study.spec.corruptions[0], 0).dataset.fingerprint,
+        "code_fingerprint": code_fingerprint(),
+        "launched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds_of_last_launch": round(time.time() - started, 1),
+        "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
+    }
+    write_atomically(folder / "manifest.json", json.dumps(content, indent=1, sort_keys=False))
