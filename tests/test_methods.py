@@ -27,6 +27,8 @@ from rem_study.unlearning.salun import select_largest
 QUICK = {"epochs": 2, "passes": 20, "flush_limit": 4, "batch_size": 64}
 """Cheaper values for hyperparameters of these names, whatever the method."""
 
+QUICK_OF = {"acdc": {"steps": 2, "inner": 3}, "potion": {"steps": 100}}
+
 ALTERNATIVES = {
     "batch_size": 5,  # samples are dealt evenly into batches: a size near the other deals the same batches
     "flush_limit": 1,  # limits count only where they are reached
@@ -55,14 +57,18 @@ PREPARED = {
 }
 """What has to stand in both configurations for a hyperparameter to matter."""
 
-EAGER = {"salun": {"lr": 0.1, "epochs": 4}, "random_relabel": {"epochs": 4}}
+EAGER = {
+    "salun": {"lr": 0.1, "epochs": 4},
+    "random_relabel": {"epochs": 4},
+    "acdc": {"lr_ascent": 0.01, "inner": 8},
+}
 """What it takes to let go of a wrong label in a short run."""
 
 
 def configuration(method, **changes):
     space = load_space(method)
     quick = {name: value for name, value in QUICK.items() if name in space.parameters}
-    return space.defaults | quick | changes
+    return space.defaults | quick | QUICK_OF.get(method, {}) | changes
 
 
 def images_of(task):
