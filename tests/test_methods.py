@@ -48,9 +48,8 @@ PREPARED = {
     ("rem", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003, "flush_limit": 20},
     ("npo", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003},
     ("scrub", "msteps"): {"msteps": 1},
-    # where the dampening stops counts in where it starts and how it grows, if it has to go that far
     ("potion", "steps"): {"stop_share": 0.0},
-    ("potion", "stop_share"): {"stop_share": 0.0},
+    ("potion", "stop_share"): {"stop_share": 0.0, "steps": 500},
     ("ssd", "alpha"): {"alpha": 1.0},
     ("ssd", "dampening_ratio"): {"alpha": 1.0},
     ("ssd", "batch_size"): {"alpha": 1.0},
@@ -61,6 +60,7 @@ EAGER = {
     "salun": {"lr": 0.1, "epochs": 4},
     "random_relabel": {"epochs": 4},
     "acdc": {"lr_ascent": 0.01, "inner": 8},
+    "ssd": {"alpha": 10.0},
 }
 """What it takes to let go of a wrong label in a short run."""
 

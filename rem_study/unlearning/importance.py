@@ -21,7 +21,7 @@ Importance = dict[str, Tensor]
 
 
 def compute_squared_gradients(task: UnlearningTask, ids: Tensor, batch_size: int) -> Importance:
-    """The mean over batches of the squared gradient of their mean cross-entropy (SSD, section 3)."""
+    """The mean over batches of the squared gradient of their mean cross-entropy (SSD)."""
     return _mean_over_batches(task, ids, batch_size, _cross_entropy, torch.square)
 
 
@@ -31,7 +31,7 @@ def compute_label_free_importance(task: UnlearningTask, ids: Tensor, batch_size:
 
 
 def compute_saliency(task: UnlearningTask, ids: Tensor) -> Importance:
-    """The absolute gradient of the mean cross-entropy of all of `ids` (SalUn, eq. 3)."""
+    """The absolute gradient of the mean cross-entropy of all of `ids` (SalUn)."""
     total = {name: torch.zeros_like(p) for name, p in task.network.named_parameters()}
     for batch, gradients in _gradients(task, ids, 512, _cross_entropy):
         for name, gradient in gradients.items():
@@ -87,7 +87,7 @@ def dampen(
 ) -> None:
     """Set `network`'s parameters to `original`, dampened where I_f > alpha I_D: theta min(strength I_D / I_f, 1).
 
-    Selective synaptic dampening (Foster et al. 2024, arXiv 2308.07707, eq. 3 and 4); `strength` is its lambda.
+    Selective synaptic dampening (Foster et al. 2024, arXiv 2308.07707); `strength` is its lambda.
     """
     for name, parameter in network.named_parameters():
         ratio = strength * everything[name] / forget[name]
