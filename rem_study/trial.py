@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rem_study.cell_cache import CellCaches
 from rem_study.corruption import REGULARITY_RANK, CorruptedTrainingSet, Corruption
 from rem_study.data import report_half
 from rem_study.errors import UnlearningError
@@ -20,6 +21,8 @@ from rem_study.seeds import derive_seed
 from rem_study.space import Configuration
 from rem_study.spec import CorruptionSpec, StudySpec
 from rem_study.unlearning import Predict, UnlearningTask, unlearn
+
+_CELL_CACHES = CellCaches(limit=2**30)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         seed=derive_seed("unlearning", spec.seed, trial.replicate),
         fresh_network=lambda: setting.fresh_network("retrain"),
         observe=observe,
+        corrupted_ids=wrong_ids,
+        cell_cache=_CELL_CACHES.of((setting.key(), trial.cell.discovery_rate, device)),
     )
     row: dict[str, Any] = {
         "regularity": original.facts["regularity"],

@@ -85,6 +85,7 @@ def make_task(settings: dict[str, Setting], store: OriginalStore) -> Callable[..
             "recipe": setting.spec.original.model_copy(update={"epochs": 4}),
             "seed": 7,
             "fresh_network": lambda: setting.fresh_network("retrain"),
+            "corrupted_ids": corruption.ids,
         }
         return UnlearningTask(**(parts | changes))
 

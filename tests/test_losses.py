@@ -16,7 +16,7 @@ from rem_study.errors import UnlearningError
 from rem_study.seeds import generator
 from rem_study.spec import RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer, train_classifier, train_epoch
-from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.objectives import compute_kl_divergence, npo_loss, redirect_loss, sample_cross_entropy
 
 PAIRS = [(0.1, 0.3), (2.0, 0.1), (0.7, 0.7), (5.0, 0.0), (0.0, 3.0)]  # cross-entropy, reference
 CROSS_ENTROPIES, REFERENCES = (torch.tensor(column, dtype=torch.float64) for column in zip(*PAIRS, strict=True))
@@ -75,6 +75,30 @@ def test_the_losses_stay_finite_far_from_the_reference():
     loss = npo_loss(far, torch.zeros(2), 5.0)
     loss.sum().backward()
     assert loss.tolist() == pytest.approx([0.0, 2e4]) and far.grad.tolist() == pytest.approx([0.0, -2.0])
+
+
+def softmax(row: list[float], temperature: float) -> list[float]:
+    powers = [math.exp(x / temperature) for x in row]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_kl_divergence_is_that_of_the_target_from_the_network_averaged_over_the_batch(temperature):
+    targets, logits = [[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], [[0.0, 0.0, 1.0], [2.0, 1.0, -1.0]]
+    expected = sum(
+        p * math.log(p / q)
+        for target, row in zip(targets, logits, strict=True)
+        for p, q in zip(softmax(target, temperature), softmax(row, temperature), strict=True)
+    )
+    value = compute_kl_divergence(torch.tensor(targets), torch.tensor(logits), temperature)
+    assert value.item() == pytest.approx(expected / 2)
+    assert value.item() != pytest.approx(compute_kl_divergence(torch.tensor(logits), torch.tensor(targets)).item())
+
+
+def test_the_kl_divergence_from_itself_is_0_and_stays_finite_for_certain_targets():
+    certain = torch.tensor([[1e4, 0.0]])
+    assert compute_kl_divergence(certain, certain).item() == 0
+    assert compute_kl_divergence(certain, torch.tensor([[0.0, 0.0]])).item() == pytest.approx(math.log(2))
 
 
 def training_set(count: int, augmentation: Augmentation | None = None) -> CorruptedTrainingSet:

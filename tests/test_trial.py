@@ -12,11 +12,13 @@ from torch import nn
 
 import rem_study.originals
 import rem_study.trial
+from rem_study.cell_cache import CellCaches
 from rem_study.corruption import CorruptedTrainingSet
 from rem_study.data import report_half
 from rem_study.originals import OriginalStore, Setting
 from rem_study.spec import resolve
 from rem_study.trial import Cell, Trial, cells_of, evaluate, identity, run_trial
+from rem_study.unlearning import importance
 
 REM = {"epochs": 2, "batch_size": 64, "flush_limit": 10}
 TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "regularity"}
@@ -281,3 +283,22 @@ def test_a_row_says_which_trial_it_is_of(spec):
         "replicate": 0,
         "config": trial.configuration,
     }
+
+
+def test_a_trial_that_finds_the_cells_importances_gives_the_same_row_as_the_first(spec, store, monkeypatch):
+    monkeypatch.setattr(rem_study.trial, "_CELL_CACHES", CellCaches(limit=2**20))
+    first, second = (run_trial(spec, trial_of(spec, "ssd"), store) for _ in range(2))
+    assert without(first, "seconds") == without(second, "seconds")
+    monkeypatch.setattr(importance, "_gradients", lambda *_: pytest.fail("computed again"))
+    run_trial(spec, trial_of(spec, "ssd", alpha=1.0), store)
+
+
+@pytest.mark.parametrize("other", [{"rate": 1.0}, {"corruption": 1}])
+def test_another_cell_has_importances_of_its_own(spec, store, healed_networks, monkeypatch, other):
+    trial = trial_of(spec, "ssd", alpha=1.0, **other)
+    for warm in (True, False):
+        monkeypatch.setattr(rem_study.trial, "_CELL_CACHES", CellCaches(limit=2**20))
+        if warm:
+            run_trial(spec, trial_of(spec, "ssd", alpha=1.0), store)
+        run_trial(spec, trial, store)
+    assert same(healed_networks[1], healed_networks[2]) and not same(healed_networks[0], healed_networks[1])

@@ -99,3 +99,7 @@ class ResNet9(nn.Module):
             site("res2", "res2.block2", "conv4.conv"),
             site("conv4", "conv4", "head"),
         )
+
+    def blocks(self) -> tuple[str, ...]:
+        """Module names from the input to the head; every parameter belongs to exactly one of them."""
+        return ("conv1", "conv2", "res1", "conv3", "res2", "conv4", "head")

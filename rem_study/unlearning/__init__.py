@@ -6,14 +6,17 @@ parameters of `search_spaces/<method>.yaml`. Adding a method is adding these two
 
 from __future__ import annotations
 
+import copy
 import importlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from rem_study.corruption import CorruptedTrainingSet
+from rem_study.corruption import Batch, CorruptedTrainingSet
 from rem_study.errors import UnlearningError
 from rem_study.seeds import generator
 from rem_study.spec import RecipeSpec
@@ -22,10 +25,12 @@ from rem_study.training import BatchLoader, make_optimizer
 Predict = Callable[[Tensor], Tensor]
 """Sample ids (M,) to predicted classes (M,)."""
 
+Computed = TypeVar("Computed")
+
 
 @dataclass
 class UnlearningTask:
-    """What a method is given. It holds no clean label and no test image.
+    """What a method is given. It holds no clean label and no test image, and one oracle, named as such.
 
     Attributes:
         network: a private copy of the original, in training mode; the method may change it.
@@ -37,6 +42,9 @@ class UnlearningTask:
         fresh_network: a newly initialised network of the same kind.
         observe: called by methods that can show where the corruption sits, once an epoch, with prediction
             functions by name; what it records never comes back to the method.
+        corrupted_ids: oracle: int64, every corrupted sample, undiscovered ones included. Nobody has it who needs
+            unlearning; REM's ablation with the ideal mask reads it, and nothing else may.
+        cell_cache: what `once` has computed for this cell and replicate; shared by its trials.
     """
 
     network: nn.Module
@@ -47,6 +55,8 @@ class UnlearningTask:
     seed: int
     fresh_network: Callable[[], nn.Module]
     observe: Callable[[Mapping[str, Predict]], None] = field(default=lambda predictions: None)
+    corrupted_ids: Tensor | None = None
+    cell_cache: MutableMapping[Hashable, object] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
@@ -56,6 +66,28 @@ class UnlearningTask:
     def batches(self, ids: Tensor, batch_size: int, purpose: str) -> BatchLoader:
         """Shuffled, augmented batches of the samples `ids`; each purpose has a random stream of its own."""
         return BatchLoader(self.data, ids, batch_size, generator("batches", self.seed, purpose))
+
+    def endless_batches(self, ids: Tensor, batch_size: int, purpose: str) -> Iterator[Batch]:
+        """`batches` over and over, each time in a new order."""
+        return itertools.chain.from_iterable(itertools.repeat(self.batches(ids, batch_size, purpose)))
+
+    @property
+    def all_ids(self) -> Tensor:
+        """int64 (N,), every training sample."""
+        return torch.arange(len(self.data), device=self.data.device)
+
+    def frozen_copy(self) -> nn.Module:
+        """The network as it stands, in evaluation mode: a teacher or reference that no optimiser can reach."""
+        return copy.deepcopy(self.network).eval().requires_grad_(False)
+
+    def once(self, key: Hashable, compute: Callable[[], Computed]) -> Computed:
+        """The result of `compute`, computed by the cell's first trial that asks for `key`; treat it as read-only.
+
+        It may depend on the original, the data, the ids, the seed and what `key` says; on nothing else.
+        """
+        if key not in self.cell_cache:
+            self.cell_cache[key] = compute()
+        return self.cell_cache[key]  # type: ignore[return-value]
 
     def optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         """A fresh optimiser of the original's kind over what may move in `network`, at a constant rate."""

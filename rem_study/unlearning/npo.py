@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,8 +29,8 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/npo.yaml`."""
     network = task.network
-    reference = copy.deepcopy(network).eval().requires_grad_(False)
-    retained = _endless(task, batch_size)
+    reference = task.frozen_copy()
+    retained = task.endless_batches(task.retain_ids, batch_size, "retain")
     retain_samples = 0
 
     def loss(batch: Batch) -> Tensor:
@@ -50,8 +47,3 @@ def unlearn(
     batches = task.batches(task.forget_ids, batch_size, "forget")
     made, samples = flush(task, network, batches, loss, task.optimizer(network, lr), stop_accuracy, passes)
     return Unlearned(network, made, samples + retain_samples)
-
-
-def _endless(task: UnlearningTask, batch_size: int):  # type: ignore[no-untyped-def]
-    batches = task.batches(task.retain_ids, batch_size, "retain")
-    return itertools.chain.from_iterable(itertools.repeat(batches))

@@ -11,6 +11,16 @@ def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def compute_kl_divergence(target_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(target || network), a scalar: the sum over classes, averaged over the batch.
+
+    Both logits (B, K) are divided by `temperature` before their softmax. The factor T^2 with which distillation
+    makes up for its smaller gradients (Hinton et al. 2015) is the caller's.
+    """
+    target = F.log_softmax(target_logits / temperature, dim=1)
+    return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean", log_target=True)
+
+
 def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
     """NPO's loss of each sample, (B,); going down it raises the cross-entropy.
 

@@ -13,6 +13,10 @@
 
 Step 3.2 is the mean over the forget samples, as in the paper's equation. The released code divides it by the whole
 batch instead, which makes it |forget| / |train| times as strong: `remove_average: batch`.
+
+Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `flush_loss: ascent`
+flushes by gradient ascent; `forget_mask: own` shares no mask, and `ideal` has every corrupted sample share it,
+undiscovered ones included, which takes knowledge that nobody has.
 """
 
 from __future__ import annotations
@@ -23,9 +27,11 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rem_study.corruption import Batch
+from rem_study.errors import UnlearningError
 from rem_study.evaluation import given_label_accuracy, predict
 from rem_study.models.redirect import (
     SHARED_ID,
@@ -56,17 +62,18 @@ def unlearn(
     batch_size: int,
     beta: float,
     stop_accuracy: float,
+    flush_loss: Literal["npo", "ascent"],
     flush_limit: int,
     redirect_weight: float,
     remove_weight: float,
     remove_average: Literal["forget", "batch"],
-    forget_mask: Literal["shared", "own"],
+    forget_mask: Literal["shared", "own", "ideal"],
     initialisation: Initialisation,
     trainable: Literal["all", "new_and_norm"],
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/rem.yaml`."""
     data = task.data
-    everything = torch.arange(len(data), device=data.device)
+    everything = task.all_ids
     in_forget_set = torch.zeros(len(data), dtype=torch.bool, device=data.device)
     in_forget_set[task.forget_ids] = True
 
@@ -78,13 +85,19 @@ def unlearn(
     masks = sample_masks(everything, expanded.total_channels, mask_density, task.seed)
     shared_mask = sample_masks(torch.tensor([SHARED_ID]), expanded.total_channels, mask_density, task.seed)
     shared_mask = shared_mask.to(data.device)
-    if forget_mask == "shared":
+    if forget_mask != "own":
         masks[task.forget_ids] = shared_mask
+    if forget_mask == "ideal":
+        if task.corrupted_ids is None:
+            raise UnlearningError("forget_mask: ideal needs to know every corrupted sample")
+        masks[task.corrupted_ids] = shared_mask
     reference = _Reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
     samples, fade = 0, 1.0
 
-    def flush_loss(batch: Batch) -> Tensor:
+    def forgetting(batch: Batch) -> Tensor:
+        if flush_loss == "ascent":
+            return -F.cross_entropy(expanded(batch.images), batch.labels)
         return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta).mean()
 
     def redirect_and_remove(batch: Batch) -> Tensor:
@@ -112,7 +125,7 @@ def unlearn(
     best_score, best_state, best_means = eraser.score(), copy.deepcopy(expanded.state_dict()), eraser.means
     for epoch in range(epochs):
         # 2. Flush.
-        samples += flush(task, expanded, forget_batches, flush_loss, optimizer, stop_accuracy, flush_limit)[1]
+        samples += flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)[1]
         # 3. Redirect and remove.
         if erase_mode == "anneal":
             fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
@@ -142,8 +155,7 @@ class _Reference:
         self._network = copy.deepcopy(expanded).eval().requires_grad_(False)
         self._known: Tensor | None = None
         if task.data.dataset.augmentation is None:  # every sample always looks the same: once is enough
-            everything = torch.arange(len(task.data), device=task.data.device)
-            self._known = torch.cat([self._compute(task.data.batch(ids)) for ids in everything.split(512)])
+            self._known = torch.cat([self._compute(task.data.batch(ids)) for ids in task.all_ids.split(512)])
 
     def __call__(self, batch: Batch) -> Tensor:
         return self._compute(batch) if self._known is None else self._known[batch.ids]
