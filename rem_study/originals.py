@@ -22,7 +22,7 @@ from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
-from rem_study.models import build_model, resnet9
+from rem_study.models import build_model, resnet9, vit
 from rem_study.seeds import derive_seed, generator
 from rem_study.spec import CorruptionSpec, StudySpec, canonical_json
 from rem_study.training import BatchLoader, train_classifier
@@ -56,7 +56,8 @@ class Setting:
         """A newly initialised network; each purpose has weights of its own."""
         seed = derive_seed("weights", self.spec.seed, self.replicate, purpose)
         images = self.dataset.train_images
-        return build_model(self.spec.model, images.shape[1], self.dataset.num_classes, seed).to(images.device)
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        return build_model(self.spec.model, shape, self.dataset.num_classes, seed).to(images.device)
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
@@ -77,7 +78,7 @@ class Setting:
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
-    modules = (data_module, corruption_module, training_module, resnet9)
+    modules = (data_module, corruption_module, training_module, resnet9, vit)
     return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 

@@ -33,11 +33,35 @@ class DataSpec(_Frozen):
     augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
 
 
-class ModelSpec(_Frozen):
-    """The classifier."""
+class ResNet9Spec(_Frozen):
+    """The paper's convolutional network."""
 
     name: Literal["resnet9"] = "resnet9"
     width: PositiveFloat = Field(1.0, description="multiplies every layer's channels")
+
+
+class VitSpec(_Frozen):
+    """The paper's transformer, for small images."""
+
+    name: Literal["vit"]
+    width: PositiveFloat = Field(1.0, description="multiplies features (512), hidden units (1,536) and heads (8)")
+    depth: PositiveInt = Field(4, description="blocks")
+    patch_size: PositiveInt = Field(8, description="pixels a side; it divides the image size")
+
+
+def _model_kind(value: Any) -> str | None:
+    name = value.get("name", "resnet9") if isinstance(value, dict) else getattr(value, "name", None)
+    return f"<{name}>" if name in ("resnet9", "vit") else None
+
+
+ModelSpec = Annotated[
+    Annotated[ResNet9Spec, Tag("<resnet9>")] | Annotated[VitSpec, Tag("<vit>")],
+    Discriminator(
+        _model_kind,
+        custom_error_type="model_name",
+        custom_error_message="must be a mapping whose name is resnet9 or vit",
+    ),
+]
 
 
 class RecipeSpec(_Frozen):
@@ -152,7 +176,7 @@ class StudySpec(_Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: DataSpec = DataSpec()
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = ResNet9Spec()
     original: RecipeSpec = RecipeSpec()
     corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1)]
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]

@@ -64,6 +64,7 @@ class _WideLayer(nn.Module):
         self.base = base
         self.switch = switch
         self.reads: int | None = None
+        self.measures = False
         self.writes: int | None = None
         self.masks_output = False
         self.from_new: nn.Parameter | None = None
@@ -112,7 +113,7 @@ class _WideLayer(nn.Module):
     def _read(self, x: Tensor, site: int) -> Tensor:
         channel_dim = 1 if isinstance(self.base, nn.Conv2d) else x.ndim - 1
         old = self.base.weight.shape[1]
-        if self.switch.sums is not None:
+        if self.switch.sums is not None and self.measures:
             new = x.narrow(channel_dim, old, x.shape[channel_dim] - old).movedim(channel_dim, -1)
             self.switch.sums[site] += new.reshape(len(x), -1, new.shape[-1]).mean(1).sum(0)
         if self.switch.constants is not None:
@@ -139,6 +140,18 @@ class _WideNorm(nn.Module):
         old = self.base.num_features
         mask = masks[self.site][:, :, None, None]
         return torch.cat([self.base(x[:, :old]), self.new(x[:, old:]) * mask], dim=1)
+
+
+class _BypassedNorm(nn.Module):
+    """A layer norm over the old channels, which the new ones pass untouched."""
+
+    def __init__(self, base: nn.LayerNorm):
+        super().__init__()
+        self.base = base
+
+    def forward(self, x: Tensor) -> Tensor:
+        old = self.base.normalized_shape[-1]
+        return self.base(x) if x.shape[-1] == old else torch.cat([self.base(x[..., :old]), x[..., old:]], dim=-1)
 
 
 def _masked(x: Tensor, old: int, mask: Tensor, channel_dim: int) -> Tensor:
@@ -178,8 +191,14 @@ class ExpandedNetwork(nn.Module):
             producer = self._widen(site.producer)
             producer.writes = index
             producer.masks_output = site.norm is None
-            for name in site.consumers:
-                self._widen(name).reads = index
+            for number, name in enumerate(site.consumers):
+                consumer = self._widen(name)
+                consumer.reads, consumer.measures = index, number == 0
+            for name in site.bypassed:
+                layer_norm = network.get_submodule(name)
+                if not isinstance(layer_norm, nn.LayerNorm) or len(layer_norm.normalized_shape) != 1:
+                    raise ValueError(f"{name} is no layer norm over channels and cannot be bypassed")
+                self._replace(name, _BypassedNorm(layer_norm))
         own = [self._widen(site.producer).base.weight.shape[0] for site in sites]
         self.channels = tuple(max(1, round(width * channels)) for channels in own)
         for layer in self._layers():

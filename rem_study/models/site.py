@@ -17,12 +17,15 @@ class Site:
         producer: the convolution or linear layer that computes the channels.
         norm: the batch norm behind it, if any.
         consumers: the layers that read the channels.
+        bypassed: layer norms between producer and consumers. They see the old channels only, which new ones would
+            rescale otherwise; the new ones pass them untouched.
     """
 
     name: str
     producer: str
     norm: str | None
     consumers: tuple[str, ...]
+    bypassed: tuple[str, ...] = ()
 
 
 _THIRDS = {"early": (0, 1), "middle": (1, 2), "late": (2, 3), "early_middle": (0, 2), "middle_late": (1, 3)}
