@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 
 from rem_study import corruption as corruption_module
@@ -22,8 +23,8 @@ from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
-from rem_study.models import build_model, resnet9, vit
-from rem_study.seeds import derive_seed, generator
+from rem_study.models import build_model, resnet9, torchvision_model, vit
+from rem_study.seeds import derive_seed, generator, seeded
 from rem_study.spec import CorruptionSpec, StudySpec, canonical_json
 from rem_study.training import BatchLoader, train_classifier
 
@@ -70,7 +71,7 @@ class Setting:
             "seed": self.spec.seed,
             "replicate": self.replicate,
             "code": code_fingerprint(),
-            "torch": torch.__version__,
+            "torch": f"{torch.__version__} {torchvision.__version__}",
         }
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
@@ -78,7 +79,7 @@ class Setting:
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
-    modules = (data_module, corruption_module, training_module, resnet9, vit)
+    modules = (data_module, corruption_module, training_module, resnet9, vit, torchvision_model)
     return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 
@@ -153,7 +154,8 @@ def train_original(setting: Setting) -> Original:
     everything = torch.arange(len(training_set), device=training_set.device)
     rng = generator("original", setting.spec.seed, setting.replicate)
     loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    passes = train_classifier(network, loader, setting.spec.original)
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+        passes = train_classifier(network, loader, setting.spec.original)
     images, labels = fresh_samples(corruption.process, dataset, setting.spec.seed, setting.replicate)
     indices = torch.arange(len(labels), device=labels.device)
     facts = {

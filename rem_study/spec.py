@@ -49,17 +49,31 @@ class VitSpec(_Frozen):
     patch_size: PositiveInt = Field(8, description="pixels a side; it divides the image size")
 
 
+class TorchvisionSpec(_Frozen):
+    """One of torchvision's classifiers, newly initialised."""
+
+    name: Annotated[str, Field(pattern=r"^torchvision/\w+$")]
+    small_input: bool | None = Field(
+        None,
+        description="a ResNet's stem for images up to 64 pixels (3x3, stride 1, no pooling); default: ResNets have it",
+    )
+
+
 def _model_kind(value: Any) -> str | None:
     name = value.get("name", "resnet9") if isinstance(value, dict) else getattr(value, "name", None)
+    if isinstance(name, str) and name.startswith("torchvision/"):
+        return "<torchvision>"
     return f"<{name}>" if name in ("resnet9", "vit") else None
 
 
 ModelSpec = Annotated[
-    Annotated[ResNet9Spec, Tag("<resnet9>")] | Annotated[VitSpec, Tag("<vit>")],
+    Annotated[ResNet9Spec, Tag("<resnet9>")]
+    | Annotated[VitSpec, Tag("<vit>")]
+    | Annotated[TorchvisionSpec, Tag("<torchvision>")],
     Discriminator(
         _model_kind,
         custom_error_type="model_name",
-        custom_error_message="must be a mapping whose name is resnet9 or vit",
+        custom_error_message="must be a mapping whose name is resnet9, vit or torchvision/NAME",
     ),
 ]
 

@@ -9,20 +9,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
+from torch import nn
 
+from rem_study.corruption import CorruptedTrainingSet
 from rem_study.errors import InputError
+from rem_study.evaluation import given_label_accuracy
 from rem_study.models import build_model
 from rem_study.models.redirect import ExpandedNetwork
 from rem_study.models.site import select_sites
+from rem_study.models.torchvision_model import chain_sites
 from rem_study.models.vit import LocalityAttention, PatchTokens, ViT
 from rem_study.originals import Setting
 from rem_study.space import load_space
 from rem_study.spec import ModelSpec
-from rem_study.trial import Trial, cells_of, run_trial
+from rem_study.trial import Trial, cells_of, run_trial, split_ids
+from rem_study.unlearning import UnlearningTask, unlearn
 
 MODELS = {
     "resnet9": {"name": "resnet9", "width": 0.0625},
     "vit": {"name": "vit", "width": 0.0625, "depth": 2, "patch_size": 4},
+    "resnet18": {"name": "torchvision/resnet18"},
 }
 SHAPE = (1, 12, 12)
 
@@ -104,7 +110,7 @@ def test_new_channels_of_every_site_matter_and_masks_of_zeros_silence_them(netwo
         expanded = expand(network, position=site.name)
         with torch.no_grad():
             for parameter in expanded.new_parameters():
-                parameter += 0.3
+                parameter += 0.1
         ones = torch.ones(6, expanded.total_channels)
         assert not torch.allclose(expanded(images, ones), network(images), atol=1e-3), site.name
         assert close(expanded(images, 0 * ones), network(images)), site.name
@@ -217,11 +223,109 @@ def test_new_features_do_not_disturb_the_old_ones_norm(images):
 def test_rem_heals_a_vit(make_spec, store):
     spec = make_spec(
         model=MODELS["vit"],
-        original={"optimizer": "adam", "lr": 1e-3, "epochs": 20, "batch_size": 32},
-        corruptions=["poison"],
+        original={"optimizer": "adam", "lr": 2e-3, "epochs": 15, "batch_size": 32},
+        corruptions=[{"name": "poison", "samples": 12}],
     )
     original = store.obtain(Setting(spec, spec.corruptions[0], 0))
     assert original.facts["memorised"] == 1.0
     configuration = load_space("rem").complete({"epochs": 4, "lr": 3e-3})
     row = run_trial(spec, Trial(cells_of(spec)[0], "rem", configuration, 0), store)
     assert row["forget_accuracy"] == 0.0 and row["healed_discovered"] > 0.4 and row["utility"] > 0.6
+
+
+# torchvision
+
+
+def test_a_resnets_sites_are_the_inner_channels_of_its_residual_blocks():
+    sites = build("resnet18").sites()
+    assert [site.name for site in sites] == [f"layer{i}.{j}.conv1" for i in range(1, 5) for j in range(2)]
+    prefix = "network.layer3.1."
+    assert (sites[5].producer, sites[5].norm, sites[5].consumers) == (
+        prefix + "conv1",
+        prefix + "bn1",
+        (prefix + "conv2",),
+    )
+
+
+@pytest.mark.parametrize(("small_input", "kernel", "pixels"), [(None, 3, 32), (True, 3, 32), (False, 7, 8)])
+def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, kernel, pixels):
+    spec = spec_of({"name": "torchvision/resnet18", "small_input": small_input})
+    network = build_model(spec, (1, 32, 32), 10, 0).network
+    assert network.conv1.kernel_size == (kernel, kernel) and network.conv1.in_channels == 1
+    assert network.maxpool(network.conv1(torch.zeros(2, 1, 32, 32))).shape[2:] == (pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "torchvision/resnet17"}, "model.name: torchvision has no classifier 'resnet17'"),
+        ({"name": "torchvision/fcn_resnet50"}, "model.name: torchvision has no classifier 'fcn_resnet50'"),
+        (
+            {"name": "torchvision/squeezenet1_0", "small_input": True},
+            "model.small_input: squeezenet1_0 is no ResNet and has no stem for small images",
+        ),
+        (
+            {"name": "torchvision/squeezenet1_0"},
+            r"model.name: squeezenet1_0 cannot take images of 1 x 12 x 12 pixels: [^\n]+",
+        ),
+    ],
+)
+def test_what_torchvision_cannot_do_is_one_line_that_names_the_field(model, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        build_model(spec_of(model), SHAPE, 10, 0)
+
+
+def test_a_network_without_a_place_for_new_channels_is_an_input_error():
+    network = build("resnet18")
+    network.network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 10))
+    with pytest.raises(InputError, match=r"^model\.name: .*no place for new channels[^\n]*$"):
+        network.sites()
+
+
+class Branches(nn.Module):
+    """Only `a` -> `b` and `d` -> `e` are chains: c is read twice, b by an addition, f is grouped, e by a flattening."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d, self.e = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(5))
+        self.f = nn.Conv2d(2, 2, 1, groups=2)
+        self.norm, self.pool, self.head = nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Linear(8, 3)
+
+    def forward(self, x):
+        c = self.c(self.b(F.relu(self.pool(self.norm(self.a(x))))) + x)
+        return self.head(self.e(F.gelu(self.d(c + self.f(c)))).flatten(1))
+
+
+def test_sites_are_found_by_structure():
+    found = chain_sites(Branches())
+    assert [(s.producer, s.norm, s.consumers) for s in found] == [("a", "norm", ("b",)), ("d", None, ("e",))]
+
+
+class Untraceable(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_a_graph_that_cannot_be_traced_has_no_sites():
+    assert chain_sites(Untraceable()) == ()
+
+
+def test_rem_runs_on_a_resnet18(make_spec, store):
+    spec = make_spec(
+        data={"image_size": 12, "train_samples": 120, "test_samples": 60},
+        model=MODELS["resnet18"],
+        original={"epochs": 3, "batch_size": 24, "lr": 0.05},
+        corruptions=[{"name": "poison", "samples": 12}],
+    )
+    setting = Setting(spec, spec.corruptions[0], 0)
+    data, corruption = CorruptedTrainingSet(setting.dataset, setting.draw()), setting.draw()
+    forget_ids, retain_ids = split_ids(corruption, 0.5, len(data))
+    network = setting.fresh_network("original")
+    network.load_state_dict(store.obtain(setting).state)
+    before = given_label_accuracy(network, data, forget_ids)
+    task = UnlearningTask(network.train(), data, forget_ids, retain_ids, spec.original, 7, lambda: network)
+    configuration = load_space("rem").complete({"epochs": 2, "flush_limit": 5, "redirect_width": 0.25})
+    healed = unlearn("rem", task, configuration).network
+    assert before > 0.5 and given_label_accuracy(healed, data, forget_ids) < before
+    original = setting.fresh_network("other")
+    original.load_state_dict(healed.state_dict())

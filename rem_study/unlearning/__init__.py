@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rem_study.corruption import CorruptedTrainingSet
 from rem_study.errors import UnlearningError
-from rem_study.seeds import generator
+from rem_study.seeds import generator, seeded
 from rem_study.spec import RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer
 
@@ -85,7 +85,8 @@ def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, objec
         TypeError: a hyperparameter is missing or unknown.
     """
     module = importlib.import_module(f"rem_study.unlearning.{method}")
-    unlearned: Unlearned = module.unlearn(task, **configuration)
+    with seeded(task.data.device, "dropout", task.seed):
+        unlearned: Unlearned = module.unlearn(task, **configuration)
     if not all(value.isfinite().all() for value in unlearned.network.state_dict().values()):
         raise UnlearningError("a weight of the healed network is not finite")
     return unlearned
