@@ -23,9 +23,10 @@ from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
-from rem_study.models import build_model, resnet9, torchvision_model, vit
+from rem_study.models import build_model, redirect, resnet9, split, torchvision_model, vit
+from rem_study.models.split import SplitNetwork
 from rem_study.seeds import derive_seed, generator, seeded
-from rem_study.spec import CorruptionSpec, StudySpec, canonical_json
+from rem_study.spec import CorruptionSpec, EtdRecipeSpec, HalfCapacityRecipeSpec, StudySpec, canonical_json
 from rem_study.training import BatchLoader, train_classifier
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,22 @@ class Setting:
         return draw_corruption(self.corruption_spec, self.dataset, report, self.spec.seed, self.replicate)
 
     def fresh_network(self, purpose: str) -> nn.Module:
-        """A newly initialised network; each purpose has weights of its own."""
+        """A newly initialised network, in the form that `original.kind` says; each purpose has weights of its own.
+
+        Raises:
+            InputError: the network cannot take these images, or not be trained in that way.
+        """
         seed = derive_seed("weights", self.spec.seed, self.replicate, purpose)
         images = self.dataset.train_images
         shape = (images.shape[1], images.shape[2], images.shape[3])
-        return build_model(self.spec.model, shape, self.dataset.num_classes, seed).to(images.device)
+        network = build_model(self.spec.model, shape, self.dataset.num_classes, seed)
+        recipe = self.spec.original
+        if isinstance(recipe, EtdRecipeSpec):
+            mask_seed = derive_seed("example-tied dropout", self.spec.seed, self.replicate)
+            network = SplitNetwork(network, recipe.p_gen, recipe.p_mem, recipe.p_mem, mask_seed)
+        elif isinstance(recipe, HalfCapacityRecipeSpec):
+            network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
+        return network.to(images.device)
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
@@ -79,7 +91,8 @@ class Setting:
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
-    modules = (data_module, corruption_module, training_module, resnet9, vit, torchvision_model)
+    networks = (resnet9, vit, torchvision_model, split, redirect)
+    modules = (data_module, corruption_module, training_module, *networks)
     return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 

@@ -81,6 +81,7 @@ ModelSpec = Annotated[
 class RecipeSpec(_Frozen):
     """How the original is trained; `retrain` uses it again."""
 
+    kind: Literal["standard", "etd", "half_capacity"] = "standard"
     optimizer: Literal["sgd", "adam"] = "sgd"
     epochs: PositiveInt = 40
     batch_size: Annotated[int, Field(ge=2)] = 512
@@ -89,6 +90,38 @@ class RecipeSpec(_Frozen):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
+
+
+class EtdRecipeSpec(RecipeSpec):
+    """With example-tied dropout: of each site's channels the first are always on, each other one for a share of the
+    samples, fixed by their ids (Maini et al. 2023)."""
+
+    kind: Literal["etd"]
+    p_gen: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the channels that is always on")
+    p_mem: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share of the samples each other one is on for")
+
+
+class HalfCapacityRecipeSpec(RecipeSpec):
+    """At half capacity: the second half of each site's channels is silent; REM wakes it (the released code)."""
+
+    kind: Literal["half_capacity"]
+
+
+def _original_kind(value: Any) -> str | None:
+    kind = value.get("kind", "standard") if isinstance(value, dict) else getattr(value, "kind", None)
+    return f"<{kind}>" if kind in ("standard", "etd", "half_capacity") else None
+
+
+OriginalSpec = Annotated[
+    Annotated[RecipeSpec, Tag("<standard>")]
+    | Annotated[EtdRecipeSpec, Tag("<etd>")]
+    | Annotated[HalfCapacityRecipeSpec, Tag("<half_capacity>")],
+    Discriminator(
+        _original_kind,
+        custom_error_type="original_kind",
+        custom_error_message="must be a mapping whose kind is standard, etd or half_capacity",
+    ),
+]
 
 
 class _Corruption(_Frozen):
@@ -191,7 +224,7 @@ class StudySpec(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: DataSpec = DataSpec()
     model: ModelSpec = ResNet9Spec()
-    original: RecipeSpec = RecipeSpec()
+    original: OriginalSpec = RecipeSpec()
     corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1)]
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]

@@ -51,6 +51,7 @@ def preflight(study: Study, origin: str) -> None:
     """
     from rem_study.models.site import select_sites
     from rem_study.originals import Setting
+    from rem_study.unlearning import needed_original
 
     mistakes = []
     try:
@@ -59,6 +60,9 @@ def preflight(study: Study, origin: str) -> None:
             setting.draw()
         sites = setting.fresh_network("preflight").sites()  # type: ignore[operator]
         for method, space in study.spaces.items():
+            needed = needed_original(method)
+            if needed not in (None, study.spec.original.kind):
+                mistakes.append(f"{origin}: methods.{method}: needs original.kind: {needed}")
             position = space.parameters.get("layer_position")
             for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
                 try:

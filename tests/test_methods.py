@@ -14,12 +14,19 @@ import pytest
 import torch
 from torch import nn
 
+from rem_study import space
 from rem_study.errors import InputError, UnlearningError
 from rem_study.evaluation import given_label_accuracy
 from rem_study.models.redirect import SHARED_ID, ExpandedNetwork, sample_masks
-from rem_study.space import CategoricalParameter, known_methods, load_space
+from rem_study.space import CategoricalParameter, load_space
 from rem_study.spec import RecipeSpec
-from rem_study.unlearning import unlearn
+from rem_study.unlearning import needed_original, unlearn
+
+
+def known_methods():
+    """Those that work on any original."""
+    return [method for method in space.known_methods() if needed_original(method) is None]
+
 
 QUICK = {"epochs": 2, "passes": 20, "flush_limit": 4, "batch_size": 64}
 """Cheaper values for hyperparameters of these names, whatever the method."""
@@ -45,9 +52,9 @@ PREPARED = {
 
 
 def configuration(method, **changes):
-    space = load_space(method)
-    quick = {name: value for name, value in QUICK.items() if name in space.parameters}
-    return space.defaults | quick | changes
+    own = load_space(method)
+    quick = {name: value for name, value in QUICK.items() if name in own.parameters}
+    return own.defaults | quick | changes
 
 
 def images_of(task):

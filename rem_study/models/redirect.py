@@ -8,7 +8,7 @@ inputs. Through the old channels alone the network runs at its original width an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from rem_study.models.site import Site
 from rem_study.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from rem_study.models.split import SplitNetwork
 
 EraseMode = Literal["drop", "deactivate", "attenuate", "mean", "anneal"]
 Initialisation = Literal["zero", "random"]
@@ -237,6 +240,10 @@ class ExpandedNetwork(nn.Module):
         """New channels of all sites together: the width of a mask."""
         return sum(self.channels)
 
+    def draw_masks(self, ids: Tensor, density: float, seed: int) -> Tensor:
+        """Which new channels each of the samples `ids` activates: see `sample_masks`."""
+        return sample_masks(ids, self.total_channels, density, seed)
+
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W) to logits (B, K).
 
@@ -309,8 +316,15 @@ class ExpandedNetwork(nn.Module):
 
     def kept(self, mode: EraseMode, density: float, means: tuple[Tensor, ...] | None = None) -> ErasedNetwork:
         """A view of this network as `erased` would leave it, for the modes that keep the new channels."""
-        scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
-        return ErasedNetwork(self, scale, means)
+        return ErasedNetwork(self, mode, density, means)
+
+    def run_erased(self, x: Tensor, scale: float, constants: tuple[Tensor, ...] | None) -> Tensor:
+        """Logits (B, K) with every new channel times `scale`, or held at `constants`, (channels,) a site."""
+        self._switch.constants = constants
+        try:
+            return self(x, torch.full((len(x), self.total_channels), scale, device=x.device))
+        finally:
+            self._switch.constants = None
 
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
@@ -319,16 +333,18 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 class ErasedNetwork(nn.Module):
     """An expanded network whose new channels are kept, but fixed: scaled, or replaced by constants."""
 
-    def __init__(self, expanded: ExpandedNetwork, scale: float, constants: tuple[Tensor, ...] | None):
+    def __init__(
+        self,
+        expanded: ExpandedNetwork | SplitNetwork,
+        mode: EraseMode,
+        density: float,
+        means: tuple[Tensor, ...] | None,
+    ):
         super().__init__()
         self.expanded = expanded
-        self.scale = scale
-        self.constants = constants
+        self.scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
+        self.constants = means
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
-        self.expanded._switch.constants = self.constants
-        try:
-            return self.expanded(x, torch.full((len(x), self.expanded.total_channels), self.scale, device=x.device))
-        finally:
-            self.expanded._switch.constants = None
+        return self.expanded.run_erased(x, self.scale, self.constants)

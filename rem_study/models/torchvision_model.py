@@ -138,8 +138,8 @@ def chain_sites(network: nn.Module, prefix: str = "") -> tuple[Site, ...]:
             continue
         consumer = module_of(reader)
         if _widenable(consumer) and isinstance(consumer, nn.Conv2d) == isinstance(producer, nn.Conv2d):
-            norm_name = None if norm is None else prefix + norm
-            sites.append(Site(str(node.target), f"{prefix}{node.target}", norm_name, (f"{prefix}{reader.target}",)))
+            name, norm_name = f"{prefix}{node.target}", None if norm is None else prefix + norm
+            sites.append(Site(str(node.target), name, norm_name, (f"{prefix}{reader.target}",), gate=norm_name or name))
     return tuple(sites)
 
 

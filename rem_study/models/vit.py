@@ -138,7 +138,7 @@ class ViT(nn.Module):
         sites = []
         for i in range(len(self.layers)):
             own, following = f"layers.{i}.mlp", f"layers.{i + 1}"
-            sites.append(Site(f"mlp{i + 1}", f"{own}.up", None, (f"{own}.down",)))
+            sites.append(Site(f"mlp{i + 1}", f"{own}.up", None, (f"{own}.down",), gate=f"{own}.up"))
             readers: tuple[str, ...] = (f"{following}.attention.to_qkv", f"{following}.mlp.up")
             norms: tuple[str, ...] = (f"{following}.norm1", f"{following}.norm2")
             if i + 1 == len(self.layers):

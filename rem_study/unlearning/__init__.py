@@ -77,6 +77,11 @@ class Unlearned:
     sample_passes: int
 
 
+def needed_original(method: str) -> str | None:
+    """The one `original.kind` that `method` works on (its module's NEEDS_ORIGINAL); None: any."""
+    return getattr(importlib.import_module(f"rem_study.unlearning.{method}"), "NEEDS_ORIGINAL", None)
+
+
 def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, object]) -> Unlearned:
     """Run `method` with a complete configuration.
 

@@ -1,0 +1,27 @@
+"""Example-tied dropout, drop mode (Maini et al. 2023, arXiv 2307.09542): what was memorised has channels of its own.
+
+1. Drop the memorisation channels.
+2. Scale the generalisation channels by (p_gen + p_mem) / p_gen, for the share of channels that training had on.
+"""
+
+from __future__ import annotations
+
+from rem_study.errors import UnlearningError
+from rem_study.models.split import SplitNetwork
+from rem_study.spec import EtdRecipeSpec
+from rem_study.unlearning import Unlearned, UnlearningTask
+
+NEEDS_ORIGINAL = "etd"
+
+
+def unlearn(task: UnlearningTask) -> Unlearned:
+    """Heal `task.network` without a training step. There are no hyperparameters.
+
+    Raises:
+        UnlearningError: the original was not trained with example-tied dropout.
+    """
+    network, recipe = task.network, task.recipe
+    if not isinstance(network, SplitNetwork) or not isinstance(recipe, EtdRecipeSpec):
+        raise UnlearningError("etd_drop needs an original trained with example-tied dropout (original.kind: etd)")
+    network.keep_generalisation((recipe.p_gen + recipe.p_mem) / recipe.p_gen)
+    return Unlearned(network, 0, 0)
