@@ -314,7 +314,7 @@ def test_rem_runs_on_a_resnet18(make_spec):
     """Full width, so a few steps from scratch must do: what is retained is learned, in the original architecture."""
     spec = make_spec(
         data={"image_size": 12, "train_samples": 72, "test_samples": 60},
-        model=MODELS["resnet18"],
+        model=MODELS["resnet18"] | {"small_input": False},
         corruptions=[{"name": "poison", "samples": 12}],
     )
     setting = Setting(spec, spec.corruptions[0], 0)

@@ -343,7 +343,7 @@ class ErasedNetwork(nn.Module):
         super().__init__()
         self.expanded = expanded
         self.scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
-        self.constants = means
+        self.constants = means if mode == "mean" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
