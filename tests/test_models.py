@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,9 +22,11 @@ from rem_study.models.torchvision_model import chain_sites
 from rem_study.models.vit import LocalityAttention, PatchTokens, ViT
 from rem_study.originals import Setting
 from rem_study.space import load_space
-from rem_study.spec import ModelSpec
+from rem_study.spec import ModelSpec, Study, resolve
+from rem_study.study import preflight
 from rem_study.trial import Trial, cells_of, run_trial, split_ids
 from rem_study.unlearning import UnlearningTask, unlearn
+from rem_study.yaml_file import load_yaml
 
 MODELS = {
     "resnet9": {"name": "resnet9", "width": 0.0625},
@@ -163,6 +166,58 @@ def test_a_site_read_twice_is_measured_once(network, images):
     expanded(images, masks)
     for site, mean in zip(sites, means, strict=True):
         assert torch.allclose(mean, read[site.consumers[0]], atol=1e-5), site.name
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("{name: resnet8}", "model: must be a mapping whose name is resnet9, vit or torchvision/NAME"),
+        ("vit", "model: must be a mapping whose name is resnet9, vit or torchvision/NAME"),
+        ("{name: vit, depht: 2}", "model.depht: unknown key"),
+        ("{name: vit, depth: 0}", "model.depth: "),
+        ("{name: torchvision/resnet18, width: 1}", "model.width: unknown key"),
+        ("{name: torchvision/}", "model.name: "),
+    ],
+)
+def test_a_wrong_model_is_one_line_that_names_the_field(model, message):
+    document = {"name": "t", "corruptions": ["poison"], "discovery_rates": [1], "methods": ["rem"]}
+    with pytest.raises(InputError, match=f"^s.yaml: {message}") as error:
+        resolve(document | {"model": load_yaml(model, "model")}, "s.yaml", Path())
+    assert "\n" not in str(error.value)
+
+
+def test_only_a_method_that_widens_a_network_needs_sites(make_spec):
+    model = {"name": "torchvision/resnext50_32x4d"}
+    finetune, rem = ({method: load_space(method)} for method in ("finetune", "rem"))
+    preflight(Study(spec=make_spec(model=model), spaces=finetune), "s.yaml")
+    with pytest.raises(InputError, match=r"^s\.yaml: .*model\.name: this network has no place"):
+        preflight(Study(spec=make_spec(model=model, methods=["rem"]), spaces=rem), "s.yaml")
+
+
+class Dropout(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return F.dropout(self.network(x), 0.5, self.training)
+
+
+def test_a_networks_dropout_follows_the_tasks_seed(make_task):
+    """And not torch's global state, which stays as it was."""
+
+    def logits(seed):
+        task = make_task(seed=seed)
+        task.network = Dropout(task.network)
+        settings = load_space("finetune").defaults | {"epochs": 2, "batch_size": 1000, "lr": 1e-3}
+        return unlearn("finetune", task, settings).network.eval()(task.data.batch(torch.arange(9)).images)
+
+    torch.manual_seed(1)
+    first = logits(7)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(first, logits(7)) and torch.equal(torch.get_rng_state(), state)
+    assert not close(first, logits(8))
 
 
 # ViT
