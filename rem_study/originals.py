@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 
 from rem_study import corruption as corruption_module
@@ -22,9 +23,10 @@ from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
-from rem_study.models import build_model, resnet9
-from rem_study.seeds import derive_seed, generator
-from rem_study.spec import CorruptionSpec, StudySpec, canonical_json
+from rem_study.models import build_model, redirect, resnet9, split, torchvision_model, vit
+from rem_study.models.split import SplitNetwork
+from rem_study.seeds import derive_seed, generator, seeded
+from rem_study.spec import CorruptionSpec, EtdRecipeSpec, HalfCapacityRecipeSpec, StudySpec, canonical_json
 from rem_study.training import BatchLoader, train_classifier
 
 log = logging.getLogger(__name__)
@@ -55,10 +57,22 @@ class Setting:
         return draw_corruption(self.corruption_spec, self.dataset, report, self.spec.seed, self.replicate)
 
     def fresh_network(self, purpose: str) -> nn.Module:
-        """A newly initialised network; each purpose has weights of its own."""
+        """A newly initialised network, in the form that `original.kind` says; each purpose has weights of its own.
+
+        Raises:
+            InputError: the network cannot take these images, or not be trained in that way.
+        """
         seed = derive_seed("weights", self.spec.seed, self.replicate, purpose)
         images = self.dataset.train_images
-        return build_model(self.spec.model, images.shape[1], self.dataset.num_classes, seed).to(images.device)
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        network = build_model(self.spec.model, shape, self.dataset.num_classes, seed)
+        recipe = self.spec.original
+        if isinstance(recipe, EtdRecipeSpec):
+            mask_seed = derive_seed("example-tied dropout", self.spec.seed, self.replicate)
+            network = SplitNetwork(network, recipe.p_gen, recipe.p_mem, recipe.p_mem, mask_seed)
+        elif isinstance(recipe, HalfCapacityRecipeSpec):
+            network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
+        return network.to(images.device)
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
@@ -71,7 +85,7 @@ class Setting:
             "seed": self.spec.seed,
             "replicate": self.replicate,
             "code": code_fingerprint(),
-            "torch": torch.__version__,
+            "torch": f"{torch.__version__} {torchvision.__version__}",
         }
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
@@ -79,7 +93,8 @@ class Setting:
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
-    modules = (data_module, corruption_module, training_module, resnet9)
+    networks = (resnet9, vit, torchvision_model, split, redirect)
+    modules = (data_module, corruption_module, training_module, *networks)
     return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 
@@ -161,7 +176,8 @@ def train_original(setting: Setting) -> Original:
     everything = torch.arange(len(training_set), device=training_set.device)
     rng = generator("original", setting.spec.seed, setting.replicate)
     loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    passes = train_classifier(network, loader, setting.spec.original)
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+        passes = train_classifier(network, loader, setting.spec.original)
     images, labels = fresh_samples(corruption.process, dataset, setting.spec.seed, setting.replicate)
     indices = torch.arange(len(labels), device=labels.device)
     facts = {

@@ -1,6 +1,8 @@
 """Seeds derived from names, so that no two uses of randomness share a stream by accident."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -14,3 +16,12 @@ def derive_seed(*parts: object) -> int:
 def generator(*parts: object) -> torch.Generator:
     """A CPU generator seeded by `derive_seed(*parts)`; torch's global state is not touched."""
     return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+@contextmanager
+def seeded(device: torch.device, *parts: object) -> Iterator[None]:
+    """Seed torch's global state by `derive_seed(*parts)` and put it back afterwards: for what offers no generator
+    of its own, a network's dropout."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(*parts))
+        yield

@@ -33,16 +33,55 @@ class DataSpec(_Frozen):
     augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
 
 
-class ModelSpec(_Frozen):
-    """The classifier."""
+class ResNet9Spec(_Frozen):
+    """The paper's convolutional network."""
 
     name: Literal["resnet9"] = "resnet9"
     width: PositiveFloat = Field(1.0, description="multiplies every layer's channels")
 
 
+class VitSpec(_Frozen):
+    """The paper's transformer, for small images."""
+
+    name: Literal["vit"]
+    width: PositiveFloat = Field(1.0, description="multiplies features (512), hidden units (1,536) and heads (8)")
+    depth: PositiveInt = Field(4, description="blocks")
+    patch_size: PositiveInt = Field(8, description="pixels a side; it divides the image size")
+
+
+class TorchvisionSpec(_Frozen):
+    """One of torchvision's classifiers, newly initialised."""
+
+    name: Annotated[str, Field(pattern=r"^torchvision/\w+$")]
+    small_input: bool | None = Field(
+        None,
+        description="a ResNet's stem for images up to 64 pixels (3x3, stride 1, no pooling); default: ResNets have it",
+    )
+
+
+def _model_kind(value: Any) -> str | None:
+    name = value.get("name", "resnet9") if isinstance(value, dict) else getattr(value, "name", None)
+    if isinstance(name, str) and name.startswith("torchvision/"):
+        return "<torchvision>"
+    return f"<{name}>" if name in ("resnet9", "vit") else None
+
+
+ModelSpec = Annotated[
+    Annotated[ResNet9Spec, Tag("<resnet9>")]
+    | Annotated[VitSpec, Tag("<vit>")]
+    | Annotated[TorchvisionSpec, Tag("<torchvision>")],
+    Discriminator(
+        _model_kind,
+        custom_error_type="model_name",
+        custom_error_message="must be a mapping whose name is resnet9, vit or torchvision/NAME",
+    ),
+]
+
+
 class RecipeSpec(_Frozen):
     """How the original is trained; `retrain` uses it again."""
 
+    kind: Literal["standard", "etd", "half_capacity"] = "standard"
     optimizer: Literal["sgd", "adam"] = "sgd"
     epochs: PositiveInt = 40
     batch_size: Annotated[int, Field(ge=2)] = 512
@@ -51,6 +90,38 @@ class RecipeSpec(_Frozen):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
+
+
+class EtdRecipeSpec(RecipeSpec):
+    """With example-tied dropout: of each site's channels the first are always on, each other one for a share of the
+    samples, fixed by their ids (Maini et al. 2023)."""
+
+    kind: Literal["etd"]
+    p_gen: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the channels that is always on")
+    p_mem: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share of the samples each other one is on for")
+
+
+class HalfCapacityRecipeSpec(RecipeSpec):
+    """At half capacity: the second half of each site's channels is silent; REM wakes it (the released code)."""
+
+    kind: Literal["half_capacity"]
+
+
+def _original_kind(value: Any) -> str | None:
+    kind = value.get("kind", "standard") if isinstance(value, dict) else getattr(value, "kind", None)
+    return f"<{kind}>" if kind in ("standard", "etd", "half_capacity") else None
+
+
+OriginalSpec = Annotated[
+    Annotated[RecipeSpec, Tag("<standard>")]
+    | Annotated[EtdRecipeSpec, Tag("<etd>")]
+    | Annotated[HalfCapacityRecipeSpec, Tag("<half_capacity>")],
+    Discriminator(
+        _original_kind,
+        custom_error_type="original_kind",
+        custom_error_message="must be a mapping whose kind is standard, etd or half_capacity",
+    ),
+]
 
 
 class _Corruption(_Frozen):
@@ -152,8 +223,8 @@ class StudySpec(_Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: DataSpec = DataSpec()
-    model: ModelSpec = ModelSpec()
-    original: RecipeSpec = RecipeSpec()
+    model: ModelSpec = ResNet9Spec()
+    original: OriginalSpec = RecipeSpec()
     corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1)]
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]

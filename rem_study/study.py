@@ -48,18 +48,22 @@ def preflight(study: Study, origin: str) -> None:
     """
     from rem_study.models.site import select_sites
     from rem_study.originals import Setting
+    from rem_study.unlearning import needed_original
 
     mistakes = []
     try:
         for corruption in study.spec.corruptions:
             setting = Setting(study.spec, corruption, 0)
             setting.draw()
-        sites = setting.fresh_network("preflight").sites()  # type: ignore[operator]
+        network = setting.fresh_network("preflight")
         for method, space in study.spaces.items():
+            needed = needed_original(method)
+            if needed not in (None, study.spec.original.kind):
+                mistakes.append(f"{origin}: methods.{method}: needs original.kind: {needed}")
             position = space.parameters.get("layer_position")
             for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
                 try:
-                    select_sites(sites, str(choice))
+                    select_sites(network.sites(), str(choice))  # type: ignore[operator]
                 except InputError as error:
                     mistakes.append(f"{origin}: methods.{method}: {error}")
     except InputError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rem_study.corruption import Batch, CorruptedTrainingSet
 from rem_study.data import augment
 from rem_study.errors import UnlearningError
+from rem_study.models.split import SplitNetwork
 from rem_study.spec import RecipeSpec
 
 
@@ -73,6 +74,8 @@ def train_epoch(
 def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpec) -> int:
     """Train `network` in place by `recipe` with cross-entropy on the given labels; returns sample passes.
 
+    A split network (example-tied dropout, half capacity) is trained with its samples' masks.
+
     The learning rate rises over the first `warmup` share of the steps, then falls linearly to `final_lr` of its top.
     """
     optimizer = make_optimizer(recipe, network.parameters(), recipe.lr)
@@ -83,8 +86,11 @@ def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpe
         return min((step + 1) / rising, 1.0) * (1 - (1 - recipe.final_lr) * step / steps)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def loss(batch: Batch) -> Tensor:
+        if isinstance(network, SplitNetwork):
+            return F.cross_entropy(network.training_logits(batch.images, batch.ids), batch.labels)
+        return F.cross_entropy(network(batch.images), batch.labels)
+
     network.train()
-    return sum(
-        train_epoch(batches, lambda b: F.cross_entropy(network(b.images), b.labels), optimizer, schedule.step)
-        for _ in range(recipe.epochs)
-    )
+    return sum(train_epoch(batches, loss, optimizer, schedule.step) for _ in range(recipe.epochs))

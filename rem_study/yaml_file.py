@@ -84,7 +84,8 @@ def _causes(mistakes: list[Any]) -> list[Any]:
 
 
 def _line(origin: str, mistake: Any) -> str:
-    field = ".".join(str(part) for part in mistake["loc"])
+    parts = [str(part) for part in mistake["loc"]]
+    field = ".".join(part for part in parts if not part.startswith("<"))  # `<kind>`: which of several a mapping is
     if mistake["type"] == "extra_forbidden":
         message = "unknown key"
     elif mistake["type"] == "missing":

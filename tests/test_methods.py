@@ -14,15 +14,22 @@ import pytest
 import torch
 from torch import nn
 
+from rem_study import space
 from rem_study.errors import InputError, UnlearningError
 from rem_study.evaluation import given_label_accuracy
 from rem_study.models.redirect import SHARED_ID, ExpandedNetwork, sample_masks
-from rem_study.space import CategoricalParameter, known_methods, load_space
+from rem_study.space import CategoricalParameter, load_space
 from rem_study.spec import RecipeSpec
-from rem_study.unlearning import importance, unlearn
+from rem_study.unlearning import importance, needed_original, unlearn
 from rem_study.unlearning.importance import compute_saliency
 from rem_study.unlearning.relabelling import draw_other_labels
 from rem_study.unlearning.salun import select_largest
+
+
+def known_methods():
+    """Those that work on any original."""
+    return [method for method in space.known_methods() if needed_original(method) is None]
+
 
 QUICK = {"epochs": 2, "passes": 20, "flush_limit": 4, "batch_size": 64}
 """Cheaper values for hyperparameters of these names, whatever the method."""
@@ -66,9 +73,9 @@ EAGER = {
 
 
 def configuration(method, **changes):
-    space = load_space(method)
-    quick = {name: value for name, value in QUICK.items() if name in space.parameters}
-    return space.defaults | quick | QUICK_OF.get(method, {}) | changes
+    own = load_space(method)
+    quick = {name: value for name, value in QUICK.items() if name in own.parameters}
+    return own.defaults | quick | QUICK_OF.get(method, {}) | changes
 
 
 def images_of(task):

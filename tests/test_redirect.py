@@ -414,3 +414,22 @@ def test_a_layer_that_cannot_be_widened_is_refused():
         ExpandedNetwork(network, (Site("a", "0", None, ("2",)),), 0.5, "zero", 0)
     with pytest.raises(ValueError, match="1 is neither a convolution nor a linear layer"):
         ExpandedNetwork(network, (Site("a", "2", None, ("1",)),), 0.5, "zero", 0)
+
+
+def test_only_a_layer_norm_over_channels_is_bypassed(perceptron):
+    site = Site("first", "first", None, ("third",), bypassed=("second",))
+    with pytest.raises(ValueError, match="second is no layer norm over channels"):
+        ExpandedNetwork(perceptron, (site,), 0.5, "zero", 0)
+
+
+def test_new_channels_pass_a_layer_norm_untouched_and_the_old_ones_do_not_feel_them():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    site = Site("first", "0", None, ("2",), bypassed=("1",))
+    x, masks = torch.randn(3, 7, 5), torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])  # 7 tokens
+    wide = ExpandedNetwork(copy.deepcopy(network), (site,), 0.5, "random", 0)
+    first, third = wide.network[0], wide.network[2]
+    new = (x @ first.new_weight.T + first.new_bias) * masks[:, None]
+    assert close(wide(x, masks), network(x) + new @ third.from_new.T)
+    assert isinstance(wide.erased("drop", 0.5)[1], nn.LayerNorm)

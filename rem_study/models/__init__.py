@@ -6,11 +6,26 @@ import torch
 from torch import nn
 
 from rem_study.models.resnet9 import ResNet9
-from rem_study.spec import ModelSpec
+from rem_study.models.torchvision_model import TorchvisionModel
+from rem_study.models.vit import ViT
+from rem_study.spec import ModelSpec, TorchvisionSpec, VitSpec
 
 
-def build_model(spec: ModelSpec, in_channels: int, num_classes: int, seed: int) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights, global random state untouched."""
+def build_model(spec: ModelSpec, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights, global random state untouched.
+
+    Args:
+        image_shape: channels, height, width.
+
+    Raises:
+        InputError: the network cannot take such images.
+    """
+    channels, size, _ = image_shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResNet9(in_channels, num_classes, spec.width)
+        if isinstance(spec, TorchvisionSpec):
+            name = spec.name.removeprefix("torchvision/")
+            return TorchvisionModel(name, image_shape, num_classes, spec.small_input)
+        if isinstance(spec, VitSpec):
+            return ViT(channels, size, num_classes, spec.width, spec.depth, spec.patch_size)
+        return ResNet9(channels, num_classes, spec.width)

@@ -8,7 +8,7 @@ inputs. Through the old channels alone the network runs at its original width an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from rem_study.models.site import Site
 from rem_study.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from rem_study.models.split import SplitNetwork
 
 EraseMode = Literal["drop", "deactivate", "attenuate", "mean", "anneal"]
 Initialisation = Literal["zero", "random"]
@@ -64,6 +67,7 @@ class _WideLayer(nn.Module):
         self.base = base
         self.switch = switch
         self.reads: int | None = None
+        self.measures = False
         self.writes: int | None = None
         self.masks_output = False
         self.from_new: nn.Parameter | None = None
@@ -112,7 +116,7 @@ class _WideLayer(nn.Module):
     def _read(self, x: Tensor, site: int) -> Tensor:
         channel_dim = 1 if isinstance(self.base, nn.Conv2d) else x.ndim - 1
         old = self.base.weight.shape[1]
-        if self.switch.sums is not None:
+        if self.switch.sums is not None and self.measures:
             new = x.narrow(channel_dim, old, x.shape[channel_dim] - old).movedim(channel_dim, -1)
             self.switch.sums[site] += new.reshape(len(x), -1, new.shape[-1]).mean(1).sum(0)
         if self.switch.constants is not None:
@@ -139,6 +143,18 @@ class _WideNorm(nn.Module):
         old = self.base.num_features
         mask = masks[self.site][:, :, None, None]
         return torch.cat([self.base(x[:, :old]), self.new(x[:, old:]) * mask], dim=1)
+
+
+class _BypassedNorm(nn.Module):
+    """A layer norm over the old channels, which the new ones pass untouched."""
+
+    def __init__(self, base: nn.LayerNorm):
+        super().__init__()
+        self.base = base
+
+    def forward(self, x: Tensor) -> Tensor:
+        old = self.base.normalized_shape[-1]
+        return self.base(x) if x.shape[-1] == old else torch.cat([self.base(x[..., :old]), x[..., old:]], dim=-1)
 
 
 def _masked(x: Tensor, old: int, mask: Tensor, channel_dim: int) -> Tensor:
@@ -178,8 +194,14 @@ class ExpandedNetwork(nn.Module):
             producer = self._widen(site.producer)
             producer.writes = index
             producer.masks_output = site.norm is None
-            for name in site.consumers:
-                self._widen(name).reads = index
+            for number, name in enumerate(site.consumers):
+                consumer = self._widen(name)
+                consumer.reads, consumer.measures = index, number == 0
+            for name in site.bypassed:
+                layer_norm = network.get_submodule(name)
+                if not isinstance(layer_norm, nn.LayerNorm) or len(layer_norm.normalized_shape) != 1:
+                    raise ValueError(f"{name} is no layer norm over channels and cannot be bypassed")
+                self._replace(name, _BypassedNorm(layer_norm))
         own = [self._widen(site.producer).base.weight.shape[0] for site in sites]
         self.channels = tuple(max(1, round(width * channels)) for channels in own)
         for layer in self._layers():
@@ -217,6 +239,10 @@ class ExpandedNetwork(nn.Module):
     def total_channels(self) -> int:
         """New channels of all sites together: the width of a mask."""
         return sum(self.channels)
+
+    def draw_masks(self, ids: Tensor, density: float, seed: int) -> Tensor:
+        """Which new channels each of the samples `ids` activates: see `sample_masks`."""
+        return sample_masks(ids, self.total_channels, density, seed)
 
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W) to logits (B, K).
@@ -290,8 +316,15 @@ class ExpandedNetwork(nn.Module):
 
     def kept(self, mode: EraseMode, density: float, means: tuple[Tensor, ...] | None = None) -> ErasedNetwork:
         """A view of this network as `erased` would leave it, for the modes that keep the new channels."""
-        scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
-        return ErasedNetwork(self, scale, means)
+        return ErasedNetwork(self, mode, density, means)
+
+    def run_erased(self, x: Tensor, scale: float, constants: tuple[Tensor, ...] | None) -> Tensor:
+        """Logits (B, K) with every new channel times `scale`, or held at `constants`, (channels,) a site."""
+        self._switch.constants = constants
+        try:
+            return self(x, torch.full((len(x), self.total_channels), scale, device=x.device))
+        finally:
+            self._switch.constants = None
 
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
@@ -300,16 +333,18 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 class ErasedNetwork(nn.Module):
     """An expanded network whose new channels are kept, but fixed: scaled, or replaced by constants."""
 
-    def __init__(self, expanded: ExpandedNetwork, scale: float, constants: tuple[Tensor, ...] | None):
+    def __init__(
+        self,
+        expanded: ExpandedNetwork | SplitNetwork,
+        mode: EraseMode,
+        density: float,
+        means: tuple[Tensor, ...] | None,
+    ):
         super().__init__()
         self.expanded = expanded
-        self.scale = scale
-        self.constants = constants
+        self.scale = {"deactivate": 0.0, "attenuate": density, "mean": 1.0}[mode]
+        self.constants = means if mode == "mean" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
-        self.expanded._switch.constants = self.constants
-        try:
-            return self.expanded(x, torch.full((len(x), self.expanded.total_channels), self.scale, device=x.device))
-        finally:
-            self.expanded._switch.constants = None
+        return self.expanded.run_erased(x, self.scale, self.constants)

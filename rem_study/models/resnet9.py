@@ -89,7 +89,7 @@ class ResNet9(nn.Module):
         """The six sites of the paper; channels inside the residual blocks are not split."""
 
         def site(name: str, block: str, *consumers: str) -> Site:
-            return Site(name, f"{block}.conv", f"{block}.norm", consumers)
+            return Site(name, f"{block}.conv", f"{block}.norm", consumers, gate=name)
 
         return (
             site("conv1", "conv1", "conv2.conv"),

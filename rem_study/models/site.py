@@ -17,12 +17,18 @@ class Site:
         producer: the convolution or linear layer that computes the channels.
         norm: the batch norm behind it, if any.
         consumers: the layers that read the channels.
+        bypassed: layer norms between producer and consumers. They see the old channels only, which new ones would
+            rescale otherwise; the new ones pass them untouched.
+        gate: the module whose output the site's own channels are, where they can be switched one by one; None for a
+            residual stream under layer norms, whose channels all depend on each other.
     """
 
     name: str
     producer: str
     norm: str | None
     consumers: tuple[str, ...]
+    bypassed: tuple[str, ...] = ()
+    gate: str | None = None
 
 
 _THIRDS = {"early": (0, 1), "middle": (1, 2), "late": (2, 3), "early_middle": (0, 2), "middle_late": (1, 3)}

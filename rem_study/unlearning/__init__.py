@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rem_study.corruption import Batch, CorruptedTrainingSet
 from rem_study.errors import UnlearningError
-from rem_study.seeds import generator
+from rem_study.seeds import generator, seeded
 from rem_study.spec import RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer
 
@@ -109,6 +109,11 @@ class Unlearned:
     sample_passes: int
 
 
+def needed_original(method: str) -> str | None:
+    """The one `original.kind` that `method` works on (its module's NEEDS_ORIGINAL); None: any."""
+    return getattr(importlib.import_module(f"rem_study.unlearning.{method}"), "NEEDS_ORIGINAL", None)
+
+
 def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, object]) -> Unlearned:
     """Run `method` with a complete configuration.
 
@@ -117,7 +122,8 @@ def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, objec
         TypeError: a hyperparameter is missing or unknown.
     """
     module = importlib.import_module(f"rem_study.unlearning.{method}")
-    unlearned: Unlearned = module.unlearn(task, **configuration)
+    with seeded(task.data.device, "dropout", task.seed):
+        unlearned: Unlearned = module.unlearn(task, **configuration)
     if not all(value.isfinite().all() for value in unlearned.network.state_dict().values()):
         raise UnlearningError("a weight of the healed network is not finite")
     return unlearned

@@ -17,6 +17,10 @@ batch instead, which makes it |forget| / |train| times as strong: `remove_averag
 Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `flush_loss: ascent`
 flushes by gradient ascent; `forget_mask: own` shares no mask, and `ideal` has every corrupted sample share it,
 undiscovered ones included, which takes knowledge that nobody has.
+
+An original that has such channels already is not expanded: step 1 takes the memorisation channels of example-tied
+dropout, with the masks of its training where `mask_density` is its p_mem, or wakes the silent half of a network
+trained at half capacity. `redirect_width` has no meaning then, nor `initialisation` with example-tied dropout.
 """
 
 from __future__ import annotations
@@ -38,9 +42,9 @@ from rem_study.models.redirect import (
     EraseMode,
     ExpandedNetwork,
     Initialisation,
-    sample_masks,
 )
 from rem_study.models.site import select_sites
+from rem_study.models.split import SplitNetwork
 from rem_study.training import train_epoch
 from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
@@ -78,12 +82,9 @@ def unlearn(
     in_forget_set[task.forget_ids] = True
 
     # 1. Expand.
-    sites = select_sites(task.network.sites(), layer_position)  # type: ignore[operator]
-    expanded = ExpandedNetwork(task.network, sites, redirect_width, initialisation, task.seed)
-    if trainable == "new_and_norm":
-        expanded.freeze_old_weights()
-    masks = sample_masks(everything, expanded.total_channels, mask_density, task.seed)
-    shared_mask = sample_masks(torch.tensor([SHARED_ID]), expanded.total_channels, mask_density, task.seed)
+    expanded = _with_new_channels(task, redirect_width, layer_position, initialisation, trainable)
+    masks = expanded.draw_masks(everything, mask_density, task.seed)
+    shared_mask = expanded.draw_masks(torch.tensor([SHARED_ID]), mask_density, task.seed)
     shared_mask = shared_mask.to(data.device)
     if forget_mask != "own":
         masks[task.forget_ids] = shared_mask
@@ -141,16 +142,41 @@ def unlearn(
     return Unlearned(expanded.erased(erase_mode, mask_density, best_means), epochs, samples)
 
 
+def _with_new_channels(
+    task: UnlearningTask,
+    width: float,
+    position: str,
+    initialisation: Initialisation,
+    trainable: Literal["all", "new_and_norm"],
+) -> RedirectNetwork:
+    if not isinstance(task.network, SplitNetwork):
+        sites = select_sites(task.network.sites(), position)  # type: ignore[operator]
+        expanded = ExpandedNetwork(task.network, sites, width, initialisation, task.seed)
+        if trainable == "new_and_norm":
+            expanded.freeze_old_weights()
+        return expanded
+    if trainable == "new_and_norm":
+        raise UnlearningError("trainable: this original adds no channels, so new_and_norm does not apply to it")
+    task.network.wake(position)
+    if initialisation == "zero" and task.network.silent:
+        task.network.clear_outgoing()
+    return task.network
+
+
 def _fade(left: int, fading: int) -> float:
     """How much of the new channels is on with `left` epochs to go, the last `fading` of them fading; never nothing,
     lest the corruption be led back into the old channels."""
     return min(1.0, left / (fading + 1))
 
 
+RedirectNetwork = ExpandedNetwork | SplitNetwork
+"""What has channels to redirect into: new ones, or memorisation or silent ones of its own."""
+
+
 class _Reference:
     """Cross-entropies (B,) of the frozen expanded network, before any unlearning, in evaluation mode, masked."""
 
-    def __init__(self, task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor):
+    def __init__(self, task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor):
         self._masks = masks
         self._network = copy.deepcopy(expanded).eval().requires_grad_(False)
         self._known: Tensor | None = None
@@ -168,7 +194,7 @@ class _Reference:
 class _Eraser:
     """How good the network would be if its new channels were erased now."""
 
-    def __init__(self, task: UnlearningTask, expanded: ExpandedNetwork, mode: EraseMode, density: float, masks: Tensor):
+    def __init__(self, task: UnlearningTask, expanded: RedirectNetwork, mode: EraseMode, density: float, masks: Tensor):
         self._task, self._expanded, self._masks = task, expanded, masks
         self._mode, self._density = mode, density
         self.means: tuple[Tensor, ...] | None = None
@@ -189,7 +215,7 @@ class _Eraser:
             yield self._task.data.batch(ids).images, self._masks[ids]
 
 
-def _paths(task: UnlearningTask, expanded: ExpandedNetwork, masks: Tensor, shared_mask: Tensor) -> dict[str, Predict]:
+def _paths(task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor, shared_mask: Tensor) -> dict[str, Predict]:
     """Predictions through the old channels alone, through both with each sample's mask, and with the shared one."""
 
     def through(masks_of: Callable[[Tensor], Tensor | None]) -> Predict:
