@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rem_study.errors import InputError
 from rem_study.space import Configuration, SearchSpace, load_space
@@ -15,6 +15,8 @@ from rem_study.yaml_file import load_yaml, read_text, validate
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
+"""Made absolute at once: workers have working directories of their own."""
 
 
 class _Frozen(BaseModel):
@@ -24,8 +26,13 @@ class _Frozen(BaseModel):
 class DataSpec(_Frozen):
     """Which images, at which size, and how many of them."""
 
-    name: Literal["digits", "fashion_mnist", "cifar10"] = "digits"
-    root: str | None = Field(None, description="folder of torchvision's files; digits need none")
+    name: Literal["digits", "fashion_mnist", "cifar10", "svhn", "folder", "npz", "parquet"] = "digits"
+    root: LocalPath | None = Field(
+        None,
+        description="relative to the working directory. fashion_mnist, cifar10, svhn: folder of torchvision's files; "
+        "folder: one with train/CLASS/*.png and test/CLASS/*.png; npz: a file with train_images, train_labels, "
+        "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label); digits need none",
+    )
     download: bool = Field(False, description="let torchvision fetch what is missing under root")
     image_size: Annotated[int, Field(ge=12)] | None = Field(None, description="pixels a side; default: the data set's")
     train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
