@@ -19,7 +19,7 @@ import pyarrow as pa
 CELL = ["dataset", "model", "cell"]
 KEY = [*CELL, "method"]
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
-RANKS = ("low", "medium", "high")
+RANKS = ("low", "medium", "medium_high", "high")
 PHASES = ("search", "transfer", "confirm")
 TIE = 1e-9
 
@@ -89,7 +89,7 @@ def cells_table(cells: pd.DataFrame) -> pa.Table:
 def corruption_order(frame: pd.DataFrame) -> list[str]:
     """The corruptions of a trials or cells frame, by rising regularity: draw the first at the bottom.
 
-    Measured regularity decides; where it is missing or equal, the rank (low, medium, high), then the name.
+    Measured regularity decides; where it is missing or equal, the rank (RANKS), then the name.
     """
     rank = {name: place for place, name in enumerate(RANKS)}
 
@@ -98,7 +98,7 @@ def corruption_order(frame: pd.DataFrame) -> list[str]:
         measured = rows["regularity"].mean()
         ranks = [rank[r] for r in rows["regularity_rank"] if r in rank]
         ordinal = ranks[0] if ranks else len(rank)
-        return (ordinal / 2 if math.isnan(measured) else float(measured), ordinal, name)
+        return (ordinal / (len(RANKS) - 1) if math.isnan(measured) else float(measured), ordinal, name)
 
     return sorted(frame["corruption"].unique(), key=key)
 

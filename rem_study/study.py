@@ -56,7 +56,12 @@ def preflight(study: Study, origin: str) -> None:
     try:
         for corruption in study.spec.corruptions:
             setting = Setting(study.spec, corruption, 0)
-            setting.draw()
+            drawn = setting.check()
+            if drawn.clean_labels is None and study.spec.objective == "score_oracle":
+                mistakes.append(
+                    f"{origin}: objective: score_oracle needs clean labels, corruptions.{corruption.name} has none; "
+                    "score_deployable needs none"
+                )
         sites = setting.fresh_network("preflight").sites()  # type: ignore[operator]
         for method, space in study.spaces.items():
             position = space.parameters.get("layer_position")

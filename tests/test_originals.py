@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rem_study.corruption import CorruptedTrainingSet
+from rem_study.corruption_spec import PoisonSpec
 from rem_study.originals import OriginalStore, Setting, train_original
-from rem_study.spec import PoisonSpec
 
 RECIPE = {"epochs": 2, "batch_size": 64, "lr": 0.05}
 
