@@ -144,6 +144,8 @@ def summary(cells: pd.DataFrame) -> str:
         f"{_count(total, 'cell')}: {_count(cells['corruption'].nunique(), 'corruption')} × "
         f"{_count(cells['discovery_rate'].nunique(), 'discovery rate')}."
     )
+    if not methods["cells"].any() and cells["search_score"].notna().any():
+        return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
     if not methods["cells"].any():
         return f"{studied} <strong>No trial has finished: there is nothing to compare.</strong>"
     first = methods.iloc[0]
