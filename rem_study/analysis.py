@@ -133,7 +133,7 @@ def _measured_regularity(trials: pd.DataFrame) -> pd.Series:
     return trials.groupby([*place, "replicate"])["regularity"].first().groupby(level=place).mean()
 
 
-def _health(counts: Mapping[str, int], selected: pd.Series | None, gain: float) -> str:
+def _health(counts: Mapping[str, int], selected: pd.Series | None, default_finished: bool, gain: float) -> str:
     """Every trial failed; no finished trial; else whether the default finished and whether searching beat
     it."""
     if counts["trials"] and counts["failed"] == counts["trials"]:
@@ -141,7 +141,7 @@ def _health(counts: Mapping[str, int], selected: pd.Series | None, gain: float) 
     if selected is None:
         return "no finished trial"
     words = []
-    if math.isnan(gain):
+    if not default_finished:
         words.append("default not finished")
     elif gain <= TIE and counts["trials"] > 1:
         words.append("no gain over the default")
@@ -185,7 +185,7 @@ def cells_frame(trials: pd.DataFrame) -> pd.DataFrame:
             record |= {name: selected[name] for name in (*REPORTED, "trial", "config", "replicates")}
             record["search_score"] = selected["score"]
             record["gain"] = selected["utility_x_healed"] - record["default_utility_x_healed"]
-        record["health"] = _health(counts, selected, record["gain"])
+        record["health"] = _health(counts, selected, len(default) > 0, record["gain"])
         records.append(record)
     return _ordered(pd.DataFrame(records, columns=CELLS_SCHEMA.names))
 

@@ -70,7 +70,10 @@ def draw_corruption(
             turn = groups - 1 - index if half is report else index
             count = share // groups + (turn < share % groups)
             if count > len(eligible):
-                raise InputError(f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify")
+                raise InputError(
+                    f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify "
+                    f"({len(eligible)} of the {count} needed of one kind in one half of the training set)"
+                )
             chosen.append(eligible[torch.randperm(len(eligible), generator=rng)[:count]])
         drawn = torch.cat(chosen)
         halves.append(drawn[torch.randperm(len(drawn), generator=rng)])

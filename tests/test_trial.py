@@ -285,6 +285,21 @@ def test_the_oracle_objective_without_clean_labels_is_an_input_error(make_spec, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "corruption",
+    [
+        {"name": "semantic_contamination", "samples": 8, "clusters": 2},
+        {"name": "blended_trigger", "samples": 12},
+    ],
+)
+def test_the_new_rows_of_the_plane_run_as_the_others_do(make_spec, store, corruption):
+    spec = make_spec(corruptions=[corruption])
+    row = run_trial(spec, trial_of(spec, "npo"), store)
+    assert (row["state"], row["regularity_rank"]) == ("complete", "medium_high")
+    assert row["forget_accuracy"] < 0.5 < row["utility"]
+    assert row["regularity"] > 0.2
+
+
 def test_another_file_of_ids_is_another_original(make_spec, dataset, tmp_path):
     spec = given_spec(make_spec, dataset, tmp_path, clean=False)
     before = Setting(spec, spec.corruptions[0], 0).key()
