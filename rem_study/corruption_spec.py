@@ -71,7 +71,7 @@ class BlendedTriggerSpec(MadeCorruption):
     regularity_rank = "medium_high"
     name: Literal["blended_trigger"]
     target: Class = 0
-    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="weight of the pattern in the blend")
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="weight of the pattern in the blend")
     pattern_seed: Annotated[int, Field(ge=0)] = Field(0, description="which pattern; the same in every replicate")
 
 

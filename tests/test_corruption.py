@@ -239,7 +239,7 @@ def test_fresh_samples_are_test_images_put_through_the_same_process(digits, name
         assert (labels == 0).all()
     if name == "blended_trigger":
         pattern = torch.rand(1, 16, 16, generator=generator("pattern", 0))
-        expected = 0.8 * expected + 0.2 * (pattern - digits.mean) / digits.std
+        expected = 0.9 * expected + 0.1 * (pattern - digits.mean) / digits.std
     if name == "interclass_confusion":
         assert torch.equal(labels, 8 - true)
     assert torch.allclose(images, expected, atol=1e-6)
@@ -247,7 +247,7 @@ def test_fresh_samples_are_test_images_put_through_the_same_process(digits, name
 
 
 def test_a_blended_trigger_is_one_faint_pattern_over_the_whole_image(digits):
-    corruption = draw("blended_trigger", digits, alpha=0.1)
+    corruption = draw("blended_trigger", digits)
     data = CorruptedTrainingSet(digits, corruption)
     everything = torch.arange(len(data))
     change = data.batch(everything).images - digits.normalise(digits.train_images)
@@ -273,7 +273,7 @@ def test_the_blended_trigger_stays_in_place_while_augmentation_moves_the_image(d
     shifted = data.batch(corruption.ids, lambda images: images.roll(2, dims=3)).images
     still = digits.normalise(digits.train_images[corruption.ids])
     pattern = (corruption.process.trigger.pattern - digits.mean) / digits.std
-    assert torch.allclose(shifted, 0.8 * still.roll(2, dims=3) + 0.2 * pattern, atol=1e-6)
+    assert torch.allclose(shifted, 0.9 * still.roll(2, dims=3) + 0.1 * pattern, atol=1e-6)
 
 
 def test_semantic_contamination_takes_the_group_it_is_given_and_no_other_sample(digits):
