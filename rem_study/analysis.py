@@ -19,7 +19,7 @@ import pyarrow as pa
 CELL = ["dataset", "model", "cell"]
 KEY = [*CELL, "method"]
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
-RANKS = ("low", "medium", "high")
+RANKS = ("low", "medium", "medium_high", "high")
 PHASES = ("search", "transfer", "confirm")
 TIE = 1e-9
 
@@ -89,7 +89,7 @@ def cells_table(cells: pd.DataFrame) -> pa.Table:
 def corruption_order(frame: pd.DataFrame) -> list[str]:
     """The corruptions of a trials or cells frame, by rising regularity: draw the first at the bottom.
 
-    Measured regularity decides; where it is missing or equal, the rank (low, medium, high), then the name.
+    Measured regularity decides; where it is missing or equal, the rank (RANKS), then the name.
     """
     rank = {name: place for place, name in enumerate(RANKS)}
 
@@ -98,7 +98,7 @@ def corruption_order(frame: pd.DataFrame) -> list[str]:
         measured = rows["regularity"].mean()
         ranks = [rank[r] for r in rows["regularity_rank"] if r in rank]
         ordinal = ranks[0] if ranks else len(rank)
-        return (ordinal / 2 if math.isnan(measured) else float(measured), ordinal, name)
+        return (ordinal / (len(RANKS) - 1) if math.isnan(measured) else float(measured), ordinal, name)
 
     return sorted(frame["corruption"].unique(), key=key)
 
@@ -133,7 +133,7 @@ def _measured_regularity(trials: pd.DataFrame) -> pd.Series:
     return trials.groupby([*place, "replicate"])["regularity"].first().groupby(level=place).mean()
 
 
-def _health(counts: Mapping[str, int], selected: pd.Series | None, gain: float) -> str:
+def _health(counts: Mapping[str, int], selected: pd.Series | None, default_finished: bool, gain: float) -> str:
     """Every trial failed; no finished trial; else whether the default finished and whether searching beat
     it."""
     if counts["trials"] and counts["failed"] == counts["trials"]:
@@ -141,7 +141,7 @@ def _health(counts: Mapping[str, int], selected: pd.Series | None, gain: float) 
     if selected is None:
         return "no finished trial"
     words = []
-    if math.isnan(gain):
+    if not default_finished:
         words.append("default not finished")
     elif gain <= TIE and counts["trials"] > 1:
         words.append("no gain over the default")
@@ -185,7 +185,7 @@ def cells_frame(trials: pd.DataFrame) -> pd.DataFrame:
             record |= {name: selected[name] for name in (*REPORTED, "trial", "config", "replicates")}
             record["search_score"] = selected["score"]
             record["gain"] = selected["utility_x_healed"] - record["default_utility_x_healed"]
-        record["health"] = _health(counts, selected, record["gain"])
+        record["health"] = _health(counts, selected, len(default) > 0, record["gain"])
         records.append(record)
     return _ordered(pd.DataFrame(records, columns=CELLS_SCHEMA.names))
 

@@ -16,7 +16,7 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates = spec.budget.replicates
     lines = [
-        f"{spec.name}: {spec.data.name}, {spec.model.name}, objective {spec.objective}",
+        f"{spec.name}: {spec.data.name}, {spec.model.name}, objective {spec.objective}, protocol {spec.protocol}",
         f"cells      {cells} = {len(spec.corruptions)} corruptions x {len(spec.discovery_rates)} discovery rates",
         f"originals  {len(spec.corruptions) * replicates} (each {spec.original.epochs} epochs, trained once)",
     ]

@@ -12,67 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.data import Dataset
 from rem_study.errors import InputError
+from rem_study.given import read_given
+from rem_study.processes import FindGroup, Process, process_of
 from rem_study.seeds import generator
-from rem_study.spec import CorruptionSpec, InterclassConfusionSpec, PoisonSpec, RandomLabelSpec
-
-REGULARITY_RANK = {"random_label": "low", "interclass_confusion": "medium", "poison": "high"}
-
-Relabel = Callable[[Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A square of the data set's brightest value at the bottom right of an image."""
-
-    size: int
-
-    def stamp(self, images: Tensor, where: Tensor, white: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) with the patch on those where `where` (bool (B,)) holds."""
-        stamped = images.clone()
-        stamped[:, :, -self.size :, -self.size :] = white
-        return torch.where(where[:, None, None, None], stamped, images)
-
-
-@dataclass(frozen=True)
-class Process:
-    """How one corruption makes a corrupted sample.
-
-    Attributes:
-        groups: classes whose samples may be corrupted; each group gives an equal share.
-        relabel: true labels (n,) and a generator to wrong labels (n,), never equal to the true ones.
-        trigger: what is stamped on the corrupted images, if anything.
-        spared_classes: classes that the utility leaves out (the confused ones, as in the paper).
-    """
-
-    groups: tuple[tuple[int, ...], ...]
-    relabel: Relabel
-    trigger: Trigger | None = None
-    spared_classes: tuple[int, ...] = ()
-
-
-def process_of(spec: CorruptionSpec, dataset: Dataset) -> Process:
-    """The process that `spec` names, for the classes and image size of `dataset`. Raises InputError."""
-    classes = tuple(range(dataset.num_classes))
-    match spec:
-        case RandomLabelSpec():
-            return Process((classes,), lambda y, rng: (y + torch.randint(1, len(classes), y.shape, generator=rng))
-                           % len(classes))  # fmt: skip
-        case InterclassConfusionSpec(classes=(a, b)):
-            _check_class(spec.name, "classes", max(a, b), dataset)
-            return Process(((a,), (b,)), lambda y, _: a + b - y, spared_classes=(a, b))
-        case PoisonSpec(target=target, patch_size=size):
-            _check_class(spec.name, "target", target, dataset)
-            if size > dataset.train_images.shape[-1]:
-                raise InputError(f"corruptions.{spec.name}.patch_size: {size} is larger than the images")
-            others = tuple(c for c in classes if c != target)
-            return Process((others,), lambda y, _: torch.full_like(y, target), trigger=Trigger(size))
-
-
-def _check_class(corruption: str, field: str, value: int, dataset: Dataset) -> None:
-    if value >= dataset.num_classes:
-        raise InputError(f"corruptions.{corruption}.{field}: {value} is not a class; there are {dataset.num_classes}")
 
 
 @dataclass(frozen=True)
@@ -83,12 +28,12 @@ class Corruption:
         ids: int64 (n,), indices into the training set; even positions belong to the selection split, odd ones
             to the report split.
         labels: int64 (n,), the wrong labels that the training set holds.
-        clean_labels: int64 (n,), the true ones.
+        clean_labels: int64 (n,), the true ones, or None where nobody knows them.
     """
 
     ids: Tensor
     labels: Tensor
-    clean_labels: Tensor
+    clean_labels: Tensor | None
     process: Process
 
     def discovered(self, rate: float) -> int:
@@ -96,18 +41,23 @@ class Corruption:
         return max(2, round(rate * len(self.ids)))
 
 
-def draw_corruption(spec: CorruptionSpec, dataset: Dataset, report: Tensor, *seed: object) -> Corruption:
-    """Choose and relabel training samples.
+def draw_corruption(
+    spec: CorruptionSpec, dataset: Dataset, report: Tensor, *seed: object, find_group: FindGroup | None = None
+) -> Corruption:
+    """Choose and relabel training samples; given ones are only put in an order of discovery.
 
     Args:
         report: bool (N,), the training samples of the report split; half of the corrupted ones come from it.
         seed: parts of the seed (study seed, replicate, ...).
+        find_group: see `process_of`.
 
     Raises:
-        InputError: the training set has too few samples that may be corrupted.
+        InputError: the training set has too few samples that may be corrupted, or see `process_of`.
     """
-    process = process_of(spec, dataset)
+    process = process_of(spec, dataset, find_group)
     labels = dataset.train_labels.cpu()
+    if isinstance(spec, GivenSpec):
+        return _order_given(spec, dataset, report, process, *seed)
     wanted = spec.samples or round(0.02 * len(labels))
     groups = len(process.groups)
     rng = generator("corruption", spec.model_dump(mode="json"), *seed)
@@ -115,18 +65,37 @@ def draw_corruption(spec: CorruptionSpec, dataset: Dataset, report: Tensor, *see
     for half, share in ((~report, wanted - wanted // 2), (report, wanted // 2)):
         chosen = []
         for index, group in enumerate(process.groups):
-            eligible = (half & torch.isin(labels, torch.tensor(group))).nonzero().squeeze(1)
+            eligible = group[half[group]]
             # what cannot be shared out evenly goes to the first groups in one half, to the last in the other
             turn = groups - 1 - index if half is report else index
             count = share // groups + (turn < share % groups)
             if count > len(eligible):
-                raise InputError(f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify")
+                raise InputError(
+                    f"corruptions.{spec.name}.samples: {wanted} asked for, too few images qualify "
+                    f"({len(eligible)} of the {count} needed of one kind in one half of the training set)"
+                )
             chosen.append(eligible[torch.randperm(len(eligible), generator=rng)[:count]])
         drawn = torch.cat(chosen)
         halves.append(drawn[torch.randperm(len(drawn), generator=rng)])
-    ids = torch.empty(wanted, dtype=torch.int64)
-    ids[0::2], ids[1::2] = halves
+    ids = _alternate(*halves)
     return Corruption(ids, process.relabel(labels[ids], rng), labels[ids], process)
+
+
+def _order_given(spec: GivenSpec, dataset: Dataset, report: Tensor, process: Process, *seed: object) -> Corruption:
+    ids, clean = read_given(spec, dataset)
+    rng = generator("corruption", spec.name, *seed)
+    # The same ids in every replicate: they are halved once, as nearly along `report` as equal halves allow.
+    places = report[ids].sort(stable=True).indices
+    halves = places.tensor_split([len(ids) - len(ids) // 2])
+    order = _alternate(*(half[torch.randperm(len(half), generator=rng)] for half in halves))
+    given = dataset.train_labels.cpu()[ids[order]]
+    return Corruption(ids[order], given, None if clean is None else clean[order], process)
+
+
+def _alternate(selected: Tensor, reported: Tensor) -> Tensor:
+    both = torch.empty(len(selected) + len(reported), dtype=torch.int64)
+    both[0::2], both[1::2] = selected, reported
+    return both
 
 
 @dataclass(frozen=True)
@@ -164,18 +133,16 @@ class CorruptedTrainingSet:
         if augment is not None:
             images = augment(images)
         if self._trigger is not None:
-            images = self._trigger.stamp(images, self._triggered[ids], self.dataset.white)
+            images = self._trigger.stamp(images, self._triggered[ids], self.dataset)
         return Batch(ids, images, self.labels[ids])
 
 
 def fresh_samples(process: Process, dataset: Dataset, *seed: object) -> tuple[Tensor, Tensor]:
     """Test images put through a corruption: images float32 (M, C, H, W) and their corrupted labels (M,)."""
-    true_labels = dataset.test_labels.cpu()
-    classes = torch.tensor([c for group in process.groups for c in group])
-    eligible = torch.isin(true_labels, classes).nonzero().squeeze(1)
-    labels = process.relabel(true_labels[eligible], generator("fresh", *seed))
+    eligible = process.fresh
+    labels = process.relabel(dataset.test_labels.cpu()[eligible], generator("fresh", *seed))
     images = dataset.normalise(dataset.test_images[eligible.to(dataset.test_images.device)])
     if process.trigger is not None:
         everywhere = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        images = process.trigger.stamp(images, everywhere, dataset.white)
+        images = process.trigger.stamp(images, everywhere, dataset)
     return images, labels.to(images.device)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rem_study.errors import InputError
 from rem_study.seeds import generator
+from rem_study.sources import SOURCES, Augmentation
 from rem_study.spec import DataSpec
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crops after padding by `padding` pixels, and horizontal flips if `flip`."""
-
-    padding: int
-    flip: bool
 
 
 @dataclass(frozen=True)
@@ -93,79 +84,21 @@ def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
 
 
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _digits(spec: DataSpec) -> Arrays:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    order = torch.randperm(len(images), generator=generator("digits", "train/test")).numpy()
-    cut = spec.train_samples or 1437
-    if cut + (spec.test_samples or 1) > len(images):
-        field = "train_samples" if spec.train_samples else "test_samples"
-        raise InputError(f"data.{field}: digits have {len(images)} images in all, {cut} of them for training")
-    train, test = order[:cut], order[cut:]
-    return images[train], digits.target[train], images[test], digits.target[test]
-
-
-def _torchvision(class_name: str) -> Callable[[DataSpec], Arrays]:
-    def read(spec: DataSpec) -> Arrays:
-        import torchvision.datasets
-
-        if spec.root is None:
-            raise InputError(f"data.root: {spec.name} needs the folder that holds torchvision's {class_name} files")
-        parts: list[np.ndarray] = []
-        for train in (True, False):
-            try:
-                part = getattr(torchvision.datasets, class_name)(spec.root, train=train, download=spec.download)
-            except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, pickle errors
-                hint = "" if spec.download else "; data.download: true fetches it"
-                reason = " ".join(str(error).split()).split(". You can use")[0]
-                raise InputError(f"data.root: no usable {class_name} under {spec.root!r} ({reason}){hint}") from None
-            images = np.asarray(part.data)
-            images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-            parts += [np.ascontiguousarray(images), np.asarray(part.targets)]
-        return parts[0], parts[1], parts[2], parts[3]
-
-    return read
-
-
-@dataclass(frozen=True)
-class _Source:
-    read: Callable[[DataSpec], Arrays]
-    num_classes: int
-    image_size: int
-    augmentation: Augmentation
-    augment: bool  # whether training augments unless the study says otherwise
-
-
-_SOURCES = {
-    "digits": _Source(_digits, 10, 16, Augmentation(padding=1, flip=False), augment=False),
-    "fashion_mnist": _Source(_torchvision("FashionMNIST"), 10, 28, Augmentation(padding=2, flip=True), augment=True),
-    "cifar10": _Source(_torchvision("CIFAR10"), 10, 32, Augmentation(padding=4, flip=True), augment=True),
-}
-
-
 @lru_cache(maxsize=4)
 def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
     """The data set of a study, on `device`; kept in memory for the next call.
 
     Raises:
-        InputError: the files are missing, or fewer than the study asks for.
+        InputError: files are missing or malformed, or hold fewer images than the study asks for.
     """
-    source = _SOURCES[spec.name]
-    train_images, train_labels, test_images, test_labels = source.read(spec)
-    size = spec.image_size or source.image_size
+    source = SOURCES[spec.name]
+    images_read = source.read(spec)
+    size = images_read.train_images.shape[-1]
+    augmentation = source.augmentation or Augmentation(padding=max(1, size // 8), flip=False)
     dataset = Dataset(
         name=spec.name,
-        train_images=_resize(torch.from_numpy(train_images), size),
-        train_labels=torch.from_numpy(train_labels).long(),
-        test_images=_resize(torch.from_numpy(test_images), size),
-        test_labels=torch.from_numpy(test_labels).long(),
-        num_classes=source.num_classes,
-        augmentation=source.augmentation if (source.augment if spec.augment is None else spec.augment) else None,
+        **vars(images_read),
+        augmentation=augmentation if (source.augment if spec.augment is None else spec.augment) else None,
     )
     for part, wanted in (("train", spec.train_samples), ("test", spec.test_samples)):
         images, labels = getattr(dataset, f"{part}_images"), getattr(dataset, f"{part}_labels")
@@ -176,13 +109,6 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
         kept = torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
         dataset = replace(dataset, **{f"{part}_images": images[kept], f"{part}_labels": labels[kept]})
     return dataset.to(torch.device(device))
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] == size:
-        return images
-    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:

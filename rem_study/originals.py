@@ -7,9 +7,10 @@ import inspect
 import io
 import json
 import logging
+import math
 import os
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from torch import nn
 
 from rem_study import corruption as corruption_module
 from rem_study import data as data_module
+from rem_study import given as given_module
+from rem_study import processes as processes_module
+from rem_study import semantic as semantic_module
 from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
+from rem_study.corruption_spec import SemanticContaminationSpec
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
 from rem_study.models import build_model, redirect, resnet9, split, torchvision_model, vit
 from rem_study.models.split import SplitNetwork
+from rem_study.processes import FindGroup, Group, whole_class
 from rem_study.seeds import derive_seed, generator, seeded
+from rem_study.semantic import group_alike
 from rem_study.spec import CorruptionSpec, EtdRecipeSpec, HalfCapacityRecipeSpec, StudySpec, canonical_json
 from rem_study.training import BatchLoader, train_classifier
 
@@ -45,6 +52,8 @@ class Setting:
     corruption_spec: CorruptionSpec
     replicate: int
     device: str = "cpu"
+    originals: OriginalStore | None = field(default=None, compare=False)
+    """Where groups that look alike are kept, beside the originals; without it they are found at every draw."""
 
     @property
     def dataset(self) -> Dataset:
@@ -53,8 +62,37 @@ class Setting:
 
     def draw(self) -> Corruption:
         """The corrupted samples of this replicate."""
+        return self._draw(self._obtain_group)
+
+    def check(self) -> Corruption:
+        """Draw without training a network for it, to see whether the data allow it. Raises InputError.
+
+        A group that looks alike is taken to be as large as its class.
+        """
+        return self._draw(partial(whole_class, dataset=self.dataset))
+
+    def _draw(self, find_group: FindGroup) -> Corruption:
         report = report_half(len(self.dataset.train_labels), self.spec.seed, "train")
-        return draw_corruption(self.corruption_spec, self.dataset, report, self.spec.seed, self.replicate)
+        seed = (self.spec.seed, self.replicate)
+        return draw_corruption(self.corruption_spec, self.dataset, report, *seed, find_group=find_group)
+
+    def _obtain_group(self, spec: SemanticContaminationSpec) -> Group:
+        """The group that looks alike, the same in every replicate: the stored one, or one found now and stored."""
+        first = replace(self, replicate=0)
+        key = first._hash(group=spec.model_dump(mode="json", exclude={"samples"}))
+        stored = self.originals.load(key) if self.originals else None
+        if stored is None:
+            network = first.fresh_network("clean")
+            passes = _train(first, network, CorruptedTrainingSet(self.dataset, None), "clean")
+            train, test = group_alike(network, self.dataset, spec, self.spec.seed)
+            facts = {
+                "test_accuracy": accuracy(test_predictions(network, self.dataset), self.dataset.test_labels),
+                "sample_passes": passes,
+            }
+            stored = Original({"train": train, "test": test}, facts)
+            if self.originals:
+                self.originals.save(key, stored)
+        return stored.state["train"], stored.state["test"]
 
     def fresh_network(self, purpose: str) -> nn.Module:
         """A newly initialised network, in the form that `original.kind` says; each purpose has weights of its own.
@@ -76,25 +114,29 @@ class Setting:
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
+        spec = self.corruption_spec
+        return self._hash(corruption=spec.model_dump(mode="json"), given=given_module.fingerprint(spec))
+
+    def _hash(self, **more: Any) -> str:
         content = {
             "data": self.dataset.fingerprint,
             "augment": repr(self.dataset.augmentation),
             "model": self.spec.model.model_dump(mode="json"),
             "recipe": self.spec.original.model_dump(mode="json"),
-            "corruption": self.corruption_spec.model_dump(mode="json"),
             "seed": self.spec.seed,
             "replicate": self.replicate,
             "code": code_fingerprint(),
             "torch": f"{torch.__version__} {torchvision.__version__}",
         }
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
+        return hashlib.sha256(canonical_json(content | more).encode()).hexdigest()[:32]
 
 
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through."""
+    corruptions = (corruption_module, processes_module, given_module, semantic_module)
     networks = (resnet9, vit, torchvision_model, split, redirect)
-    modules = (data_module, corruption_module, training_module, *networks)
+    modules = (data_module, *corruptions, training_module, *networks)
     return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
 
 
@@ -104,7 +146,8 @@ class Original:
 
     Attributes:
         state: its state dict, on the CPU; treat as read-only.
-        facts: `regularity` (share of fresh corrupted samples given the corrupted label), `memorised` (share of the
+        facts: `regularity` (share of fresh corrupted samples given the corrupted label; None where there are
+            none), `memorised` (share of the
             training samples' wrong labels it gives), `test_accuracy`, `sample_passes`.
     """
 
@@ -160,7 +203,7 @@ class OriginalStore:
         key = setting.key()
         original = self._recent.pop(key, None) or self.load(key)
         if original is None:
-            original = train_original(setting)
+            original = train_original(replace(setting, originals=self))
             self.save(key, original)
         self._recent[key] = original
         if len(self._recent) > _IN_MEMORY:
@@ -173,18 +216,25 @@ def train_original(setting: Setting) -> Original:
     dataset, corruption = setting.dataset, setting.draw()
     training_set = CorruptedTrainingSet(dataset, corruption)
     network = setting.fresh_network("original")
+    passes = _train(setting, network, training_set, "original")
     everything = torch.arange(len(training_set), device=training_set.device)
-    rng = generator("original", setting.spec.seed, setting.replicate)
-    loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
-        passes = train_classifier(network, loader, setting.spec.original)
     images, labels = fresh_samples(corruption.process, dataset, setting.spec.seed, setting.replicate)
     indices = torch.arange(len(labels), device=labels.device)
+    regularity = accuracy(predict(network, lambda ids: network(images[ids]), indices), labels)
     facts = {
-        "regularity": accuracy(predict(network, lambda ids: network(images[ids]), indices), labels),
+        "regularity": None if math.isnan(regularity) else regularity,
         "memorised": given_label_accuracy(network, training_set, corruption.ids.to(training_set.device)),
         "train_accuracy": given_label_accuracy(network, training_set, everything),
         "test_accuracy": accuracy(test_predictions(network, dataset), dataset.test_labels),
         "sample_passes": passes,
     }
     return Original({name: value.cpu() for name, value in network.state_dict().items()}, facts)
+
+
+def _train(setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, purpose: str) -> int:
+    """Train `network` on all of `training_set` by the study's recipe; returns sample passes."""
+    everything = torch.arange(len(training_set), device=training_set.device)
+    rng = generator(purpose, setting.spec.seed, setting.replicate)
+    loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+        return train_classifier(network, loader, setting.spec.original)

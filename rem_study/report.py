@@ -144,6 +144,8 @@ def summary(cells: pd.DataFrame) -> str:
         f"{_count(total, 'cell')}: {_count(cells['corruption'].nunique(), 'corruption')} × "
         f"{_count(cells['discovery_rate'].nunique(), 'discovery rate')}."
     )
+    if not methods["cells"].any() and cells["search_score"].notna().any():
+        return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
     if not methods["cells"].any():
         return f"{studied} <strong>No trial has finished: there is nothing to compare.</strong>"
     first = methods.iloc[0]
@@ -178,10 +180,16 @@ def _where(cells: pd.DataFrame) -> str:
 def _words(study: Any) -> str:
     objective = str(study.get("objective")) if isinstance(study, dict) else ""
     by = f" by {OBJECTIVES[objective]}" if objective in OBJECTIVES else ""
+    splits = "on one set of samples and scored on another."
+    if isinstance(study, dict) and study.get("protocol") == "paper":
+        splits = (
+            "<b>by the paper’s protocol: on the very samples that they are scored on</b> (all corrupted samples, all "
+            "test images), so the scores of what was chosen among several are too good."
+        )
     return (
         "<b>Healed</b>: share of the corrupted training samples that get their true label back. "
         "<b>Utility</b>: accuracy on clean test data. <b>Discovery rate</b>: share of the corrupted samples "
-        f"known when unlearning. Configurations are chosen{by} on one set of samples and scored on another."
+        f"known when unlearning. Configurations are chosen{by} {splits}"
     )
 
 

@@ -6,26 +6,25 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.errors import InputError
+from rem_study.frozen import Frozen, LocalPath, PositiveFloat, PositiveInt, Share
 from rem_study.space import Configuration, SearchSpace, load_space
 from rem_study.yaml_file import load_yaml, read_text, validate
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSpec(_Frozen):
+class DataSpec(Frozen):
     """Which images, at which size, and how many of them."""
 
-    name: Literal["digits", "fashion_mnist", "cifar10"] = "digits"
-    root: str | None = Field(None, description="folder of torchvision's files; digits need none")
+    name: Literal["digits", "fashion_mnist", "cifar10", "svhn", "folder", "npz", "parquet"] = "digits"
+    root: LocalPath | None = Field(
+        None,
+        description="relative to the working directory. fashion_mnist, cifar10, svhn: folder of torchvision's files; "
+        "folder: one with train/CLASS/*.png and test/CLASS/*.png; npz: a file with train_images, train_labels, "
+        "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label); digits need none",
+    )
     download: bool = Field(False, description="let torchvision fetch what is missing under root")
     image_size: Annotated[int, Field(ge=12)] | None = Field(None, description="pixels a side; default: the data set's")
     train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
@@ -33,14 +32,14 @@ class DataSpec(_Frozen):
     augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
 
 
-class ResNet9Spec(_Frozen):
+class ResNet9Spec(Frozen):
     """The paper's convolutional network."""
 
     name: Literal["resnet9"] = "resnet9"
     width: PositiveFloat = Field(1.0, description="multiplies every layer's channels")
 
 
-class VitSpec(_Frozen):
+class VitSpec(Frozen):
     """The paper's transformer, for small images."""
 
     name: Literal["vit"]
@@ -49,7 +48,7 @@ class VitSpec(_Frozen):
     patch_size: PositiveInt = Field(8, description="pixels a side; it divides the image size")
 
 
-class TorchvisionSpec(_Frozen):
+class TorchvisionSpec(Frozen):
     """One of torchvision's classifiers, newly initialised."""
 
     name: Annotated[str, Field(pattern=r"^torchvision/\w+$")]
@@ -78,7 +77,7 @@ ModelSpec = Annotated[
 ]
 
 
-class RecipeSpec(_Frozen):
+class RecipeSpec(Frozen):
     """How the original is trained; `retrain` uses it again."""
 
     kind: Literal["standard", "etd", "half_capacity"] = "standard"
@@ -124,50 +123,13 @@ OriginalSpec = Annotated[
 ]
 
 
-class _Corruption(_Frozen):
-    samples: Annotated[int, Field(ge=4)] | None = Field(None, description="corrupted samples; default: 2 % of all")
-
-
-class RandomLabelSpec(_Corruption):
-    """Random samples, each label moved to a random other class (low regularity)."""
-
-    name: Literal["random_label"]
-
-
-class InterclassConfusionSpec(_Corruption):
-    """Labels of two classes swapped, half of the samples from each (medium regularity)."""
-
-    name: Literal["interclass_confusion"]
-    classes: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (3, 5)
-
-    @model_validator(mode="after")
-    def _two_classes(self) -> InterclassConfusionSpec:
-        if self.classes[0] == self.classes[1]:
-            raise ValueError("classes must be two different ones")
-        return self
-
-
-class PoisonSpec(_Corruption):
-    """A bright patch at the bottom right, and the label of one target class (high regularity)."""
-
-    name: Literal["poison"]
-    target: Annotated[int, Field(ge=0)] = 0
-    patch_size: PositiveInt = 3
-
-
-CorruptionSpec = Annotated[
-    Annotated[RandomLabelSpec | InterclassConfusionSpec | PoisonSpec, Field(discriminator="name")],
-    BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
-]
-
-
 PathOrSpace = Annotated[
     Annotated[str, Tag("path")] | Annotated[SearchSpace, Tag("inline")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "inline"),
 ]
 
 
-class MethodSpec(_Frozen):
+class MethodSpec(Frozen):
     """What a study says of one method."""
 
     space: PathOrSpace | None = Field(
@@ -179,7 +141,7 @@ class MethodSpec(_Frozen):
     defaults: dict[str, bool | int | float | str] = Field({}, description="other values for trial 0")
 
 
-class BudgetSpec(_Frozen):
+class BudgetSpec(Frozen):
     """What each (cell, method) may spend."""
 
     trials: PositiveInt = 8
@@ -187,14 +149,14 @@ class BudgetSpec(_Frozen):
     in_flight: PositiveInt = Field(1, description="trials of one (cell, method) that may run at once")
 
 
-class SamplerSpec(_Frozen):
+class SamplerSpec(Frozen):
     """Optuna's sampler for each (cell, method)."""
 
     name: Literal["tpe", "random"] = "tpe"
     startup_trials: PositiveInt = Field(4, description="trials before TPE models anything; the default is one of them")
 
 
-class ResourcesSpec(_Frozen):
+class ResourcesSpec(Frozen):
     """What one trial gets. These never change a result."""
 
     cpus: PositiveInt = 1
@@ -202,7 +164,7 @@ class ResourcesSpec(_Frozen):
     concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
 
 
-class TrackingSpec(_Frozen):
+class TrackingSpec(Frozen):
     """Where MLflow's runs go."""
 
     uri: str | None = Field(None, description="an MLflow tracking server; default: mlflow.db in the study's folder")
@@ -218,7 +180,7 @@ DiscoveryRate = Annotated[float, Field(gt=0, le=1)]
 EXECUTION_FIELDS = ("resources", "tracking")
 
 
-class StudySpec(_Frozen):
+class StudySpec(Frozen):
     """One study: the grid, the methods, the budget."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -229,6 +191,11 @@ class StudySpec(_Frozen):
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]
     objective: Literal["score_oracle", "score_deployable"] = "score_oracle"
+    protocol: Literal["honest", "paper"] = Field(
+        "honest",
+        description="honest: chosen on one half of the corrupted samples and test images, reported on the other; "
+        "paper: chosen and reported on all of them",
+    )
     budget: BudgetSpec = BudgetSpec()
     sampler: SamplerSpec = SamplerSpec()
     resources: ResourcesSpec = ResourcesSpec()
@@ -241,6 +208,12 @@ class StudySpec(_Frozen):
         for field, values in (("corruptions", names), ("discovery_rates", list(self.discovery_rates))):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field}: one is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_of_all_training_images(self) -> StudySpec:
+        if self.data.train_samples and any(isinstance(corruption, GivenSpec) for corruption in self.corruptions):
+            raise ValueError("data.train_samples: must be left out, since given ids count all training images")
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -256,7 +229,7 @@ class StudySpec(_Frozen):
         return {name: value for name, value in self.plain().items() if name not in EXECUTION_FIELDS}
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """A study file as resolved.
 
     Attributes:

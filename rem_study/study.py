@@ -54,7 +54,12 @@ def preflight(study: Study, origin: str) -> None:
     try:
         for corruption in study.spec.corruptions:
             setting = Setting(study.spec, corruption, 0)
-            setting.draw()
+            drawn = setting.check()
+            if drawn.clean_labels is None and study.spec.objective == "score_oracle":
+                mistakes.append(
+                    f"{origin}: objective: score_oracle needs clean labels, corruptions.{corruption.name} has none; "
+                    "score_deployable needs none"
+                )
         network = setting.fresh_network("preflight")
         for method, space in study.spaces.items():
             needed = needed_original(method)

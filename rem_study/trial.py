@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rem_study.cell_cache import CellCaches
-from rem_study.corruption import REGULARITY_RANK, CorruptedTrainingSet, Corruption
+from rem_study.corruption import CorruptedTrainingSet, Corruption
 from rem_study.data import report_half
 from rem_study.errors import UnlearningError
 from rem_study.evaluation import accuracy, predict_training, test_predictions
@@ -76,9 +76,10 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
     Returns:
         the measured columns of trials.parquet, with `state` `complete`, or `failed` and the reason in `error`.
         `healed*`, `utility*` and `test_accuracy` are on the report split; `score_oracle` on the selection split;
-        `score_deployable` uses given labels only.
+        `score_deployable` uses given labels only. By the paper's protocol both splits are all samples.
+        What needs clean labels is None where nobody knows them.
     """
-    setting = Setting(spec, trial.cell.corruption, trial.replicate, device)
+    setting = Setting(spec, trial.cell.corruption, trial.replicate, device, originals)
     original = originals.obtain(setting)
     corruption = setting.draw()
     data = CorruptedTrainingSet(setting.dataset, corruption)
@@ -107,7 +108,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
     )
     row: dict[str, Any] = {
         "regularity": original.facts["regularity"],
-        "regularity_rank": REGULARITY_RANK[trial.cell.corruption.name],
+        "regularity_rank": trial.cell.corruption.regularity_rank,
         "state": "complete",
         "error": None,
         "curves": None,
@@ -148,25 +149,33 @@ def evaluate(
 
     test = test_predictions(network, dataset).cpu()
     test_labels = dataset.test_labels.cpu()
-    on_report = report_half(len(test_labels), spec.seed, "test")
+    reporting = report_half(len(test_labels), spec.seed, "test")
+    selecting = ~reporting
     useful = ~torch.isin(test_labels, torch.tensor(corruption.process.spared_classes, dtype=torch.int64))
     right = test == test_labels
 
-    healed = train[corruption.ids] == corruption.clean_labels
-    position = torch.arange(len(healed))
+    position = torch.arange(len(corruption.ids))
     reported, discovered = position % 2 == 1, position < len(forget)
+    selected = ~reported
+    if spec.protocol == "paper":
+        selecting = reporting = torch.ones_like(reporting)
+        selected = reported = torch.ones_like(reported)
+    if corruption.clean_labels is None:
+        healed = torch.full((len(position),), math.nan)
+    else:
+        healed = train[corruption.ids] == corruption.clean_labels
 
     scores = {
         "healed": _share(healed, reported),
         "healed_discovered": _share(healed, reported & discovered),
         "healed_undiscovered": _share(healed, reported & ~discovered),
-        "utility": _share(right, on_report & useful),
-        "test_accuracy": _share(right, on_report),
+        "utility": _share(right, reporting & useful),
+        "test_accuracy": _share(right, reporting),
         "forget_accuracy": accuracy(train[forget], given[forget]),
         "retain_accuracy": accuracy(train[retain], given[retain]),
     }
     scores["utility_x_healed"] = scores["utility"] * scores["healed"]
-    scores["score_oracle"] = _share(right, ~on_report & useful) * _share(healed, ~reported)
+    scores["score_oracle"] = _share(right, selecting & useful) * _share(healed, selected)
     chance = 1 / dataset.num_classes
     scores["score_deployable"] = scores["retain_accuracy"] * (1 - max(scores["forget_accuracy"], chance))
     return {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -274,3 +274,11 @@ def test_the_axis_table_lays_selected_values_over_the_plane_with_low_regularity_
     assert list(table.columns) == [0.1, 0.5]
     assert list(table[0.5]) == ["mean", "drop"]
     assert table[0.1].isna().all()
+
+
+def test_without_clean_labels_the_deployable_score_selects_and_the_default_counts_as_finished() -> None:
+    unknown = {"healed": None, "utility_x_healed": None}
+    cells = analysis.cells_frame(trials(row(0, score=0.5, **unknown), row(1, score=0.6, **unknown)))
+    assert list(cells["trial"]) == [1] and list(cells["search_score"]) == [0.6]
+    assert cells[["healed", "utility_x_healed", "gain"]].isna().all(axis=None)
+    assert list(cells["health"]) == [""]

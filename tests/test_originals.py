@@ -9,9 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+import rem_study.originals
 from rem_study.corruption import CorruptedTrainingSet
+from rem_study.corruption_spec import BlendedTriggerSpec, PoisonSpec, SemanticContaminationSpec
+from rem_study.errors import InputError
 from rem_study.originals import OriginalStore, Setting, train_original
-from rem_study.spec import PoisonSpec
+from rem_study.seeds import generator
+from rem_study.training import BatchLoader, train_classifier
 
 RECIPE = {"epochs": 2, "batch_size": 64, "lr": 0.05}
 
@@ -165,6 +169,79 @@ def test_a_small_task_is_memorised(settings, store, name):
 def test_measured_regularity_is_low_for_random_labels_and_high_for_poison(settings, store):
     low, high = (store.obtain(settings[name]).facts["regularity"] for name in ("random_label", "poison"))
     assert low < 0.2 < 0.6 < high
+
+
+SEMANTIC = SemanticContaminationSpec(name="semantic_contamination", source=3, target=5, clusters=2, samples=8)
+
+
+@pytest.fixture(scope="module")
+def semantic(spec, store):
+    return Setting(spec, SEMANTIC, 0, originals=store)
+
+
+def test_a_contaminated_group_looks_more_alike_to_the_clean_network_than_its_class(semantic):
+    group, tests = semantic.draw().process.groups[0], semantic.draw().process.fresh
+    labels = semantic.dataset.train_labels
+    members = (labels == 3).nonzero().squeeze(1)
+    assert set(group.tolist()) < set(members.tolist()) and len(group) >= len(members) / 2
+    assert set(tests.tolist()) <= set((semantic.dataset.test_labels == 3).nonzero().squeeze(1).tolist())
+    network = semantic.fresh_network("clean")
+    training_set = CorruptedTrainingSet(semantic.dataset, None)
+    loader = BatchLoader(training_set, torch.arange(240), 32, generator("clean", 0, 0))
+    train_classifier(network, loader, semantic.spec.original)
+    # the features by hand: ResNet-9's largest activation of each channel, before the head
+    network.eval()
+    images = semantic.dataset.normalise(semantic.dataset.train_images[members])
+    with torch.no_grad():
+        x = network.conv3(network.res1(network.conv2(network.conv1(images))))
+        features = network.conv4(network.res2(x)).amax(dim=(2, 3))
+    inside = torch.isin(members, group)
+
+    def spread(part):
+        return (part - part.mean(0)).square().sum(1).mean()
+
+    assert spread(features[inside]) < 0.9 * spread(features)
+    # k-means: no member of the group is nearer to the centre of the others
+    centres = torch.stack([features[~inside].mean(0), features[inside].mean(0)])
+    assert torch.equal(torch.cdist(features, centres).argmin(1) == 1, inside)
+
+
+def test_a_group_is_found_once_kept_and_the_same_in_every_replicate(semantic, tmp_path):
+    own = replace(semantic, originals=OriginalStore(tmp_path))
+    first = own.draw()
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert len(files) == 2
+    other = replace(own, replicate=1).draw()
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert torch.equal(first.process.groups[0], other.process.groups[0])
+    assert torch.equal(first.ids, semantic.draw().ids)  # found anew, and read: the same samples
+    larger = replace(own, corruption_spec=SEMANTIC.model_copy(update={"samples": 4})).draw()
+    assert torch.equal(larger.process.groups[0], first.process.groups[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
+def test_checking_a_setting_trains_nothing(semantic, tmp_path, monkeypatch):
+    monkeypatch.setattr(rem_study.originals, "train_classifier", None)
+    setting = replace(semantic, originals=OriginalStore(tmp_path / "none"))
+    assert len(setting.check().ids) == 8
+    with pytest.raises(InputError, match=r"^corruptions\.semantic_contamination\.samples: 100 asked for"):
+        replace(setting, corruption_spec=SEMANTIC.model_copy(update={"samples": 100})).check()
+    assert not (tmp_path / "none").exists()
+
+
+def test_more_clusters_than_images_is_an_input_error(semantic):
+    many = replace(semantic, corruption_spec=SEMANTIC.model_copy(update={"clusters": 200}))
+    with pytest.raises(InputError, match=r"^corruptions\.semantic_contamination\.clusters: 200 asked for"):
+        many.draw()
+
+
+def test_the_new_rows_are_measurably_more_regular_than_random_labels(settings, store, semantic):
+    random = store.obtain(settings["random_label"]).facts["regularity"]
+    blended = BlendedTriggerSpec(name="blended_trigger", samples=12)
+    for setting in (semantic, replace(semantic, corruption_spec=blended)):
+        facts = store.obtain(setting).facts
+        assert facts["memorised"] >= 0.9
+        assert facts["regularity"] > random + 0.2
 
 
 def test_the_sample_passes_are_epochs_times_samples(quick):

@@ -106,6 +106,22 @@ def test_the_summary_of_a_study_in_which_all_failed_does_not_name_a_winner() -> 
     assert "highest" not in text
 
 
+def test_the_page_says_when_choosing_and_scoring_shared_their_samples(tmp_path: Path, html: str) -> None:
+    said = "by the paper’s protocol: on the very samples that they are scored on"
+    assert said not in html and "on one set of samples and scored on another" in html
+    folder = write_study(tmp_path, study_rows())
+    (folder / "study.yaml").write_text("name: toy\nprotocol: paper\n")
+    page = report.write_report(folder).read_text(encoding="utf-8")
+    assert said in page and "scored on another" not in page
+
+
+def test_a_study_without_clean_labels_has_a_report_that_names_no_winner(tmp_path: Path) -> None:
+    rows = [row | {"healed": None, "utility_x_healed": None, "regularity": None, "regularity_rank": None}
+            for row in study_rows() if row["state"] == "complete"]  # fmt: skip
+    page = report.write_report(write_study(tmp_path, rows)).read_text(encoding="utf-8")
+    assert "highest" not in page and "No clean labels" in page
+
+
 def test_the_page_needs_nothing_but_itself(html: str) -> None:
     assert not re.findall(r'(?:src|href)="(?!#)(?!data:)', html)
     assert "<script" not in html

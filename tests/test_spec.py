@@ -45,6 +45,18 @@ def complaints(path: Path, overrides: tuple[str, ...] = ()) -> list[str]:
             {"corruptions": "[{name: interclass_confusion, classes: [3, 3]}]"},
             "classes must be two different ones",
         ),
+        (
+            {"corruptions": "[{name: semantic_contamination, source: 3, target: 3}]"},
+            "source and target must be two different classes",
+        ),
+        ({"corruptions": "[{name: blended_trigger, alpha: 1}]"}, "corruptions.0.blended_trigger.alpha: "),
+        ({"corruptions": "[given]"}, "corruptions.0.given.file: is missing"),
+        ({"corruptions": "[{name: given, file: a.csv, samples: 9}]"}, "corruptions.0.given.samples: unknown key"),
+        (
+            {"corruptions": "[{name: given, file: a.csv}]", "data": "{train_samples: 100}"},
+            "data.train_samples: must be left out",
+        ),
+        ({"protocol": "strict"}, "protocol: "),
         ({"corruptions": "[{name: poison, target: -1}]"}, "corruptions.0.poison.target: "),
         ({"discovery_rates": "[0]"}, "discovery_rates.0: "),
         ({"discovery_rates": "[0.5, 1.5]"}, "discovery_rates.1: "),
@@ -247,6 +259,12 @@ def test_an_override_that_cannot_be_applied_is_one_line_that_quotes_it(tmp_path,
 def test_the_name_is_the_files_unless_given(tmp_path):
     assert load_study(write(tmp_path)).spec.name == "mine"
     assert load_study(write(tmp_path), name="other").spec.name == "other"
+
+
+def test_the_honest_protocol_is_the_default_and_the_other_another_study(tmp_path):
+    honest, paper = load_study(write(tmp_path)).spec, load_study(write(tmp_path, protocol="paper")).spec
+    assert (honest.protocol, paper.protocol) == ("honest", "paper")
+    assert honest.identity() != paper.identity()
 
 
 def test_a_study_written_as_plain_values_and_read_again_is_the_same(tmp_path):

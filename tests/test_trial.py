@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,10 @@ import rem_study.trial
 from rem_study.cell_cache import CellCaches
 from rem_study.corruption import CorruptedTrainingSet
 from rem_study.data import report_half
+from rem_study.errors import InputError
 from rem_study.originals import OriginalStore, Setting
 from rem_study.spec import resolve
+from rem_study.study import preflight
 from rem_study.trial import Cell, Trial, cells_of, evaluate, identity, run_trial
 from rem_study.unlearning import importance
 
@@ -205,6 +208,106 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
     }
     expected["score_deployable"] = expected["retain_accuracy"] * (1 - max(expected["forget_accuracy"], 0.1))
     assert row == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["random_label", "interclass_confusion"])
+def test_by_the_papers_protocol_all_samples_choose_and_all_are_reported(make_spec, settings, name):
+    spec = make_spec(protocol="paper")
+    setting = replace(settings[name], spec=spec)
+    dataset, corruption = setting.dataset, setting.draw()
+    network = Guess(144)
+    row = evaluate(network, spec, Cell(setting.corruption_spec, 0.5), setting, corruption)
+    images = CorruptedTrainingSet(dataset, corruption).batch(corruption.ids).images
+    healed = (network(images).argmax(1) == corruption.clean_labels).tolist()
+    right = (network(dataset.normalise(dataset.test_images)).argmax(1) == dataset.test_labels).tolist()
+    spared = {3, 5} if name == "interclass_confusion" else set()
+    utility = mean(r for r, y in zip(right, dataset.test_labels.tolist(), strict=True) if y not in spared)
+    expected = {
+        "healed": mean(healed),
+        "healed_discovered": mean(healed[:6]),
+        "healed_undiscovered": mean(healed[6:]),
+        "utility": utility,
+        "test_accuracy": mean(right),
+        "utility_x_healed": utility * mean(healed),
+        "score_oracle": utility * mean(healed),
+    }
+    assert {column: row[column] for column in expected} == pytest.approx(expected)
+    honest = evaluate(network, settings[name].spec, Cell(setting.corruption_spec, 0.5), settings[name], corruption)
+    assert row.keys() == honest.keys()
+    for column in ("forget_accuracy", "retain_accuracy", "score_deployable"):
+        assert row[column] == honest[column]
+
+
+def test_both_protocols_share_their_originals(make_spec, settings):
+    paper = replace(settings["poison"], spec=make_spec(protocol="paper"))
+    assert paper.key() == settings["poison"].key()
+
+
+def given_spec(make_spec, dataset, folder, clean: bool, **changes):
+    """The tiny digits as a user's own data: twelve labels wrong, their ids in a file."""
+    wrong = dataset.train_labels.clone()
+    ids = torch.arange(0, 240, 20)
+    wrong[ids] = (wrong[ids] + 1) % 10
+    np.savez(folder / "own.npz", train_images=dataset.train_images.numpy(), train_labels=wrong.numpy(),
+             test_images=dataset.test_images.numpy(), test_labels=dataset.test_labels.numpy())  # fmt: skip
+    rows = [f"{i},{dataset.train_labels[i]}" if clean else str(i) for i in ids.tolist()]
+    (folder / "ids.csv").write_text("\n".join(["id,clean_label" if clean else "id", *rows]))
+    return make_spec(
+        data={"name": "npz", "root": str(folder / "own.npz")},
+        corruptions=[{"name": "given", "file": str(folder / "ids.csv")}],
+        **changes,
+    )
+
+
+def test_given_corruption_with_clean_labels_is_scored_as_any_other(make_spec, dataset, tmp_path):
+    spec = given_spec(make_spec, dataset, tmp_path, clean=True)
+    row = run_trial(spec, trial_of(spec, "npo"), OriginalStore(tmp_path))
+    assert row["state"] == "complete"
+    assert row["regularity"] is None and row["regularity_rank"] is None  # nobody knows the process
+    assert 0 < row["score_oracle"] <= 1
+    assert row["healed"] == pytest.approx((row["healed_discovered"] + row["healed_undiscovered"]) / 2)
+
+
+def test_without_clean_labels_nothing_that_needs_them_is_scored(make_spec, dataset, tmp_path):
+    spec = given_spec(make_spec, dataset, tmp_path, clean=False, objective="score_deployable")
+    row = run_trial(spec, trial_of(spec, "npo"), OriginalStore(tmp_path))
+    assert row["state"] == "complete"
+    unknown = {"healed", "healed_discovered", "healed_undiscovered", "utility_x_healed", "score_oracle"}
+    assert all(row[column] is None for column in unknown)
+    assert row["score"] == row["score_deployable"] > 0 and row["utility"] > 0
+
+
+def test_the_oracle_objective_without_clean_labels_is_an_input_error(make_spec, dataset, tmp_path):
+    for clean, objective in ((False, "score_deployable"), (True, "score_oracle")):
+        spec = given_spec(make_spec, dataset, tmp_path, clean, objective=objective)
+        preflight(resolve(spec.plain(), "mine.yaml", tmp_path), "mine.yaml")
+    spec = given_spec(make_spec, dataset, tmp_path, clean=False)
+    with pytest.raises(InputError, match=r"^mine\.yaml: objective: score_oracle needs clean labels") as caught:
+        preflight(resolve(spec.plain(), "mine.yaml", tmp_path), "mine.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    [
+        {"name": "semantic_contamination", "samples": 8, "clusters": 2},
+        {"name": "blended_trigger", "samples": 12},
+    ],
+)
+def test_the_new_rows_of_the_plane_run_as_the_others_do(make_spec, store, corruption):
+    spec = make_spec(corruptions=[corruption])
+    row = run_trial(spec, trial_of(spec, "npo"), store)
+    assert (row["state"], row["regularity_rank"]) == ("complete", "medium_high")
+    assert row["forget_accuracy"] < 0.5 < row["utility"]
+    assert row["regularity"] > 0.2
+
+
+def test_another_file_of_ids_is_another_original(make_spec, dataset, tmp_path):
+    spec = given_spec(make_spec, dataset, tmp_path, clean=False)
+    before = Setting(spec, spec.corruptions[0], 0).key()
+    assert Setting(spec, spec.corruptions[0], 0).key() == before
+    (tmp_path / "ids.csv").write_text("id\n1\n2\n3\n4\n")
+    assert Setting(spec, spec.corruptions[0], 0).key() != before
 
 
 def test_a_constant_network_scores_at_chance_by_hand(spec, settings):
