@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
-from rem_study.yaml_file import parse_file
+from rem_study.yaml_file import parse_file, validate
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable
@@ -165,6 +165,19 @@ class SearchSpace(BaseModel):
         """How many different configurations a search may draw (an upper bound where `when` is used)."""
         return math.prod(p.cardinality for p in self.parameters.values() if p.search)
 
+    def with_ranges(self, changes: dict[str, dict[str, Any]]) -> SearchSpace:
+        """The same space with fields of some parameters (low, high, log, step, choices, default) changed.
+
+        Raises:
+            InputError: naming parameter and field.
+        """
+        parameters = dict(self.parameters)
+        for name, fields in changes.items():
+            self._check_known(name)
+            given = parameters[name].model_dump(exclude_unset=True) | fields
+            parameters[name] = validate(type(parameters[name]), given, name)
+        return self.model_copy(update={"parameters": parameters})
+
     def with_defaults(self, values: Configuration) -> SearchSpace:
         """The same space starting from other defaults. Raises InputError naming the parameter."""
         return self._changed(values, {})
@@ -176,8 +189,7 @@ class SearchSpace(BaseModel):
     def _changed(self, values: Configuration, update: dict[str, Any]) -> SearchSpace:
         parameters = dict(self.parameters)
         for name, value in values.items():
-            if name not in parameters:
-                raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(parameters)}")
+            self._check_known(name)
             if isinstance(parameters[name], FloatParameter) and type(value) is int:
                 value = float(value)
             try:
@@ -186,6 +198,10 @@ class SearchSpace(BaseModel):
                 raise InputError(f"{name}: {error}") from None
             parameters[name] = parameters[name].model_copy(update={"default": value, **update})
         return self.model_copy(update={"parameters": parameters})
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.parameters:
+            raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(self.parameters)}")
 
     def complete(self, configuration: Configuration) -> Configuration:
         """`configuration` checked and filled up with defaults. Raises InputError naming the parameter."""

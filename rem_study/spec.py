@@ -137,6 +137,7 @@ class MethodSpec(Frozen):
         description="the user's own search space: a path, relative to the study file, or the space itself",
     )
     trials: PositiveInt | None = Field(None, description="trials a cell; default: budget.trials")
+    ranges: dict[str, dict[str, Any]] = Field({}, description="other low, high, choices, ... of hyperparameters")
     fixed: dict[str, bool | int | float | str] = Field({}, description="hyperparameters held at a value")
     defaults: dict[str, bool | int | float | str] = Field({}, description="other values for trial 0")
 
@@ -275,7 +276,11 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
             mistakes.append(f"{origin}: methods.{method}: {error}")
             continue
         space = base
-        for field, change in (("defaults", SearchSpace.with_defaults), ("fixed", SearchSpace.fixed)):
+        for field, change in (
+            ("ranges", SearchSpace.with_ranges),
+            ("defaults", SearchSpace.with_defaults),
+            ("fixed", SearchSpace.fixed),
+        ):
             try:
                 space = change(space, getattr(method_spec, field))
             except InputError as error:

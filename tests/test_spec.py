@@ -307,3 +307,24 @@ def test_a_float_default_is_a_float_even_where_the_file_says_a_whole_number(tmp_
     (tmp_path / "own.yaml").write_text(OWN_SPACE.replace("high: 0.1, default: 0.01", "high: 10, default: 1"))
     value = load_space("ascent", tmp_path / "own.yaml").defaults["lr"]
     assert value == 1 and type(value) is float
+
+
+def test_a_study_may_change_ranges_and_start_elsewhere(tmp_path):
+    path = write(tmp_path, methods="{rem: {ranges: {lr: {low: 1e-6, high: 1e-3, default: 2e-5}}}}")
+    lr = load_study(path).spaces["rem"].parameters["lr"]
+    assert (lr.low, lr.high, lr.default, lr.log) == (1e-6, 1e-3, 2e-5, True)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ("{lr: {low: 1.0}}", "lr: low 1.0 is not below high 0.05"),
+        ("{lr: {hihg: 1.0}}", "lr: hihg: unknown key"),
+        ("{speed: {low: 1.0}}", "speed: rem has no such hyperparameter"),
+        ("{epochs: {high: 2.5}}", "epochs: high: "),
+    ],
+)
+def test_a_wrong_change_of_a_range_names_its_field(tmp_path, ranges, expected):
+    path = write(tmp_path, methods=f"{{rem: {{ranges: {ranges}}}}}")
+    (line,) = complaints(path)
+    assert line.startswith(f"{path}: methods.rem.ranges.{expected}")
