@@ -231,15 +231,13 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_resume(tmp_path):
     assert "launch again: rem-study launch" in err
 
 
-def test_a_killed_driver_resumes_to_the_tables_of_an_undisturbed_run(finished, ray_session, tmp_path):
-    for records in (3, 12, 20):
-        root = tmp_path / str(records)
-        root.mkdir()
-        path = study_file(root)
-        driver = start(root, path)
-        wait_for_records(root, records)
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
-        outcome = launch(path, root)
-        assert outcome.done
-        assert_equal_tables(finished, outcome.folder)
+@pytest.mark.parametrize("records", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 20, 29))])
+def test_a_killed_driver_resumes_to_the_tables_of_an_undisturbed_run(finished, ray_session, tmp_path, records):
+    path = study_file(tmp_path)
+    driver = start(tmp_path, path)
+    wait_for_records(tmp_path, records)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    outcome = launch(path, tmp_path)
+    assert outcome.done
+    assert_equal_tables(finished, outcome.folder)
