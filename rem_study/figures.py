@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from rem_study import analysis
 
@@ -97,6 +99,42 @@ def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str])
         table = analysis.axis_table(cells, method, name)
         _heat(ax, cells, table, _palette(table), f"{method_name(method)} · {name}", label_y=index % across == 0)
     return figure
+
+
+def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> Figure | None:
+    """Where the corruption sits, epoch by epoch, in the selected trial of each cell: accuracy on the wrong labels of
+    all corrupted samples through the old channels alone, through both with each sample's mask, and with the shared
+    mask; mean over replicates. None where no trial of `method` recorded it (`curves` of trials.parquet)."""
+    selected = cells.loc[cells["method"] == method, ["cell", "corruption", "discovery_rate", "regularity", "trial"]]
+    recorded = trials[(trials["method"] == method) & trials["curves"].notna()]
+    if selected.empty or recorded.empty:
+        return None
+    rows = analysis.corruption_order(cells)[::-1]
+    columns = sorted(selected["discovery_rate"].unique())
+    figure = Figure(figsize=(1.2 + 2.1 * len(columns), 0.8 + 1.5 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for cell in selected.itertuples():
+        ax = axes[rows.index(cell.corruption)][columns.index(cell.discovery_rate)]
+        curves = recorded.loc[(recorded["cell"] == cell.cell) & (recorded["trial"] == cell.trial), "curves"]
+        for (path, label), style in zip(_PATHS.items(), ("-", "--", ":"), strict=True):
+            values = [json.loads(text)[path] for text in curves]
+            if values:
+                mean = np.mean(values, axis=0)
+                ax.plot(range(len(mean)), mean, style, label=label, marker=".", markersize=3)
+        ax.set_ylim(-0.03, 1.03)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for row, corruption in zip(axes, rows, strict=True):
+        row[0].set_ylabel(corruption.replace("_", "\n"))
+    for ax, rate in zip(axes[0], columns, strict=True):
+        ax.set_title(f"discovery rate {rate:g}", fontsize="medium")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.supxlabel("epoch")
+    figure.supylabel("accuracy on the wrong labels")
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+_PATHS = {"old": "old channels alone", "both": "both, own mask", "shared": "both, shared mask"}
 
 
 def _palette(table: pd.DataFrame) -> Paint:

@@ -60,7 +60,7 @@ def write_report(folder: Path) -> Path:
     if cells.empty:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
     study = read_yaml(folder, "study.yaml") if (folder / "study.yaml").is_file() else {}
-    drawn = draw(cells)
+    drawn = draw(trials, cells)
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=200)
@@ -70,10 +70,14 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def draw(cells: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure of the report by its file's name: utility_x_healed, gain, and rem_choices where REM is
-    there."""
-    drawn = {"utility_x_healed": figures.score_map(cells), "gain": figures.gain_map(cells)}
+def draw(trials: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure of the report by its file's name: utility_x_healed, healed, utility, gain, and where REM is there
+    rem_choices and rem_isolation."""
+    scores = ("utility_x_healed", "healed", "utility")
+    drawn = {score: figures.score_map(cells, score) for score in scores} | {"gain": figures.gain_map(cells)}
+    isolation = figures.isolation_curves(trials, cells, REM)
+    if isolation is not None:
+        drawn["rem_isolation"] = isolation
     configs = cells.loc[(cells["method"] == REM) & cells["config"].notna(), "config"].map(json.loads)
     present = [name for name in REM_CHOICES if any(name in config for config in configs)]
     if present:
@@ -99,6 +103,9 @@ def page(
             "Best configuration of each method. Brighter is better, 1 is perfect; "
             "the black frame marks the cell’s best method. Up: corruption that shares more (measured).",
         ),
+        "<h2>Healed and utility, one by one</h2>",
+        _figure(drawn, "healed", "Share of the corrupted training samples that get their true label back."),
+        _figure(drawn, "utility", "Accuracy on clean test data."),
         "<h2>What searching gained over the default configuration</h2>",
         _figure(
             drawn,
@@ -110,6 +117,16 @@ def page(
         sections += [
             "<h2>What REM’s search chose</h2>",
             _figure(drawn, "rem_choices", "The selected configuration’s value in each cell."),
+        ]
+    if "rem_isolation" in drawn:
+        sections += [
+            "<h2>Where the corruption sits in REM</h2>",
+            _figure(
+                drawn,
+                "rem_isolation",
+                "The selected configuration, epoch by epoch. Erasing the new channels leaves the old ones: the "
+                "solid line is what is left of the corruption then.",
+            ),
         ]
     sections += [
         f"<h2>Weakest cells of {_name(_focus(cells))}</h2>",

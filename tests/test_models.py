@@ -87,8 +87,6 @@ def test_the_weights_depend_on_the_seed_alone(name):
 
 
 def test_the_blocks_hold_every_parameter_once_from_the_input_to_the_head(network, images):
-    if not hasattr(network, "blocks"):
-        pytest.skip("no blocks() yet")
     names = network.blocks()
     held = [id(p) for name in names for p in network.get_submodule(name).parameters()]
     assert sorted(held) == sorted(id(p) for p in network.parameters())

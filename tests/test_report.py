@@ -150,13 +150,13 @@ def test_weak_cells_failures_and_manifest_are_named(html: str) -> None:
 def test_sections_come_in_the_order_a_reader_asks(html: str) -> None:
     heads = re.findall(r"<h2>(.*?)</h2>", html)
     assert [head.split()[0] for head in heads] == [
-        *("Methods", "Utility", "What", "What", "Weakest", "Selected", "Failed", "Manifest", "Study")
+        *("Methods", "Utility", "Healed", "What", "What", "Weakest", "Selected", "Failed", "Manifest", "Study")
     ]
 
 
 def test_figures_are_written_as_png(folder: Path) -> None:
     written = sorted(path.name for path in (folder / "figures").iterdir())
-    assert written == ["gain.png", "rem_choices.png", "utility_x_healed.png"]
+    assert written == ["gain.png", "healed.png", "rem_choices.png", "utility.png", "utility_x_healed.png"]
     assert all((folder / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in written)
 
 
@@ -214,3 +214,16 @@ def test_the_gain_map_is_centred_on_no_gain() -> None:
     low, high = colour_bar.get_ylim()
     assert low == pytest.approx(-high)
     assert high == pytest.approx(0.1)
+
+
+def test_isolation_curves_are_drawn_per_cell_from_the_selected_trial_and_absent_where_none_were_recorded():
+    rows = [row | {"curves": None} for row in study_rows()]
+    trials = analysis.trials_table(rows).to_pandas()
+    cells = analysis.cells_frame(trials)
+    assert figures.isolation_curves(trials, cells, "rem") is None
+    curves = json.dumps({"old": [1.0, 0.5, 0.0], "both": [1.0, 0.9, 0.8], "shared": [1.0, 0.7, 0.6]})
+    trials["curves"] = curves
+    figure = figures.isolation_curves(trials, cells, "rem")
+    drawn = [ax for ax in figure.axes if ax.lines]
+    assert len(drawn) == (cells["method"] == "rem").sum()
+    assert drawn[0].lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]

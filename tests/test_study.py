@@ -126,7 +126,8 @@ def test_best_yaml_names_a_configuration_for_every_cell_and_method(finished):
 
 def test_rem_records_where_the_corruption_sits(finished):
     curves = trials(finished).query("method == 'rem'")["curves"].map(json.loads)
-    assert all(set(c) == {"old", "both", "shared"} and len(c["old"]) == 2 for c in curves)
+    assert all(set(c) == {"old", "both", "shared"} and len(c["old"]) == 2 + 1 for c in curves)
+    assert all(c["old"][0] > 0.5 for c in curves)  # before the first epoch it sits in the old channels
 
 
 def test_launching_again_runs_nothing(finished, ray_session):

@@ -40,8 +40,8 @@ class UnlearningTask:
         recipe: how the original was trained.
         seed: of everything random in the method.
         fresh_network: a newly initialised network of the same kind.
-        observe: called by methods that can show where the corruption sits, once an epoch, with prediction
-            functions by name; what it records never comes back to the method.
+        observe: called by methods that can show where the corruption sits, before the first
+            epoch and after each, with prediction functions by name; what it records never comes back to the method.
         corrupted_ids: oracle: int64, every corrupted sample, undiscovered ones included. Nobody has it who needs
             unlearning; REM's ablation with the ideal mask reads it, and nothing else may.
         cell_cache: what `once` has computed for this cell and replicate; shared by its trials.

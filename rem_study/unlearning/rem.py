@@ -124,6 +124,7 @@ def unlearn(
     all_batches = task.batches(everything, batch_size, "all")
     eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
     best_score, best_state, best_means = eraser.score(), copy.deepcopy(expanded.state_dict()), eraser.means
+    task.observe(_paths(task, expanded, masks, shared_mask))
     for epoch in range(epochs):
         # 2. Flush.
         samples += flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)[1]
