@@ -1,0 +1,42 @@
+"""Print a study's tables as Markdown, as they stand in docs/results.md: python docs/tables.py runs/STUDY"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from rem_study.analysis import corruption_order, methods_frame
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
+
+
+def main(folder: Path) -> None:
+    """Methods over all cells, then utility x healed of each in each cell."""
+    cells = pd.read_parquet(folder / "cells.parquet")
+    methods = methods_frame(cells)
+    scores = ["utility_x_healed", "healed", "utility"]
+    head = ["method", "utility × healed", "healed", "utility", "cells won", "default", "sample passes", "minutes"]
+    body = [
+        [
+            f"`{row['method']}`",
+            *(f"{row[f'{s}_mean']:.3f} ± {row[f'{s}_sem']:.3f}" for s in scores),
+            str(row["cells_won"]),
+            f"{row['default_utility_x_healed']:.3f}",
+            f"{row['sample_passes'] / 1000.0:.0f} k",
+            f"{row['seconds'] / 60:.1f}",
+        ]
+        for row in methods.to_dict("records")
+    ]
+    print(markdown([head, *body]), "\n")
+    order = [(c, r) for c in corruption_order(cells) for r in sorted(cells["discovery_rate"].unique())]
+    table = cells.pivot_table(index="method", columns=["corruption", "discovery_rate"], values="utility_x_healed")
+    rows = [[f"`{m}`", *(f"{table.loc[m, key]:.2f}" for key in order)] for m in methods["method"]]
+    print(markdown([["method", *(f"{c} {r:g}" for c, r in order)], *rows]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
