@@ -166,7 +166,7 @@ def _canvas(
     across = int(max(1, min(len(titles), (WIDTH - margin - bar) // (cell * rates + 0.2))))
     down = -(-len(titles) // across)
     panel = min(cell * 1.6 * rates, (WIDTH - margin - bar) / across - 0.2)
-    row_height, gap, title = 0.42 * corruptions, 0.64, 0.28
+    row_height, gap, title = 0.42 * corruptions, 0.82, 0.46
     tall = title + down * (row_height + gap) - (gap - 0.4)
     figure = Figure(figsize=(WIDTH, tall), dpi=96)
     axes = []
@@ -191,7 +191,7 @@ def _panels(
         table = analysis.grid(cells, method, column)
         mean = table.stack().mean()
         text = "no result" if pd.isna(mean) else f"mean {paint(mean)[1]}"
-        title = f"{method_name(method)} · {text}"
+        title = f"{method_name(method)}\n{text}"
         _heat(
             ax,
             cells,
