@@ -125,9 +125,15 @@ def test_best_yaml_names_a_configuration_for_every_cell_and_method(finished):
 
 
 def test_rem_records_where_the_corruption_sits(finished):
-    curves = trials(finished).query("method == 'rem'")["curves"].map(json.loads)
-    assert all(set(c) == {"old", "both", "shared"} and len(c["old"]) == 2 + 1 for c in curves)
-    assert all(c["old"][0] > 0.5 for c in curves)  # before the first epoch it sits in the old channels
+    rem = trials(finished).query("method == 'rem'")
+    curves = rem["curves"].map(json.loads)
+    assert all(set(c) == {"old", "both", "shared"} and len(c["old"]) == 1 + 2 for c in curves)
+    originals = {
+        (r["corruption"], r["replicate"]): r["facts"] for r in read_log(finished / "log")[0] if r["kind"] == "original"
+    }
+    for corruption, replicate, curve in zip(rem["corruption"], rem["replicate"], curves, strict=True):
+        memorised = originals[corruption, replicate]["memorised"]
+        assert curve["old"][0] == pytest.approx(memorised, abs=1e-6)  # all in the old channels before the first epoch
 
 
 def test_launching_again_runs_nothing(finished, ray_session):

@@ -330,10 +330,10 @@ def test_the_score_is_the_studys_objective(make_spec, store, objective):
     assert row["score"] == row[objective]
 
 
-def test_rem_shows_where_the_corruption_sits_after_each_epoch(spec, store):
+def test_rem_shows_where_the_corruption_sits_before_the_first_epoch_and_after_each(spec, store):
     row = run_trial(spec, trial_of(spec), store)
     assert set(row["curves"]) == {"old", "both", "shared"}
-    assert all(len(curve) == 2 and all(0 <= share <= 1 for share in curve) for curve in row["curves"].values())
+    assert all(len(curve) == 1 + 2 and all(0 <= share <= 1 for share in curve) for curve in row["curves"].values())
 
 
 def test_watching_does_not_change_what_is_healed(spec, store, healed_networks, monkeypatch):
