@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.errors import InputError
 from rem_study.frozen import Frozen, LocalPath, PositiveFloat, PositiveInt, Share
-from rem_study.space import Configuration, SearchSpace, load_space
+from rem_study.space import SearchSpace, load_space
 from rem_study.yaml_file import load_yaml, read_text, validate
 
 
@@ -315,6 +315,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def configuration_json(configuration: Configuration) -> str:
-    """A configuration as the text that the tables hold."""
-    return canonical_json(configuration)
+def cell_name(corruption: str, discovery_rate: float) -> str:
+    """What tables and pictures call a cell: `poison@0.1`."""
+    return f"{corruption}@{discovery_rate:g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from rem_study.spec import cell_name
 from rem_study.store import read_log
 from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
 
@@ -23,7 +24,7 @@ def describe(folder: Path) -> str:
         if row["state"] == "failed":
             failed.add(key)
     finished = {key for key, count in replicates.items() if count == spec.budget.replicates} | failed
-    cells = [f"{c.name}@{rate:g}" for c in spec.corruptions for rate in spec.discovery_rates]
+    cells = [cell_name(c.name, rate) for c in spec.corruptions for rate in spec.discovery_rates]
     total = len(cells) * sum(study.trials(method) for method in spec.methods)
     originals = {(r["corruption"], r["replicate"]) for r in records if r["kind"] == "original"}
     lines = [

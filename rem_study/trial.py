@@ -19,7 +19,7 @@ from rem_study.evaluation import accuracy, predict_training, test_predictions
 from rem_study.originals import OriginalStore, Setting
 from rem_study.seeds import derive_seed
 from rem_study.space import Configuration
-from rem_study.spec import CorruptionSpec, StudySpec
+from rem_study.spec import CorruptionSpec, StudySpec, cell_name
 from rem_study.unlearning import Predict, UnlearningTask, unlearn
 
 _CELL_CACHES = CellCaches(limit=2**30)
@@ -35,7 +35,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What tables and pictures call it: `poison@0.1`."""
-        return f"{self.corruption.name}@{self.discovery_rate:g}"
+        return cell_name(self.corruption.name, self.discovery_rate)
 
 
 def cells_of(spec: StudySpec) -> list[Cell]:

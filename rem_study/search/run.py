@@ -34,11 +34,6 @@ class GridSearcher(Searcher):
         self._plan, self._record = plan, record
         self._running: dict[str, Job] = {}
 
-    @property
-    def running(self) -> int:
-        """Jobs that were handed out and have not ended."""
-        return len(self._running)
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next job's config, None while all wait, `Searcher.FINISHED` at the end."""
         if self._plan.done():
