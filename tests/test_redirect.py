@@ -153,7 +153,10 @@ def test_the_new_weights_depend_on_the_seed_alone(trained):
 @pytest.mark.parametrize("position", POSITIONS)
 def test_dropping_gives_back_exactly_the_original_architecture(trained, images, position):
     expanded = give_new_channels_weight(expand(trained, position))
-    old_alone = expanded(images, torch.zeros(6, expanded.total_channels))
+    old_alone = expanded(images)
+    with expanded.statistics.of_both():
+        without = expanded(images)
+    assert close(expanded(images, torch.zeros(6, expanded.total_channels)), without)
     dropped = expanded.erased("drop", 0.2)
     assert {k: v.shape for k, v in dropped.state_dict().items()} == {
         k: v.shape for k, v in trained.state_dict().items()
@@ -171,14 +174,18 @@ def test_annealed_channels_are_dropped(trained, images):
     assert list(annealed.state_dict()) == list(trained.state_dict())
 
 
-@pytest.mark.parametrize(("mode", "value"), [("attenuate", 0.3), ("deactivate", 0.0)])
-def test_kept_channels_are_multiplied_by_a_constant(trained, images, mode, value):
+def test_attenuated_channels_are_multiplied_by_the_density(trained, images):
     expanded = give_new_channels_weight(expand(trained))
-    expected = expanded(images, torch.full((6, expanded.total_channels), value))
-    kept = expanded.erased(mode, 0.3).eval()
+    expected = expanded(images, torch.full((6, expanded.total_channels), 0.3))
+    assert torch.equal(expanded.erased("attenuate", 0.3).eval()(images), expected)
+
+
+def test_deactivated_channels_are_kept_and_change_nothing(trained, images):
+    expanded = give_new_channels_weight(expand(trained))
+    expected = expanded(images)
+    kept = expanded.erased("deactivate", 0.3).eval()
     assert torch.equal(kept(images), expected)
-    if mode == "deactivate":
-        assert close(kept(images), expanded(images))
+    assert set(expanded.new_parameters()) <= set(kept.parameters())
 
 
 def naive_means(expanded, batches):
@@ -433,3 +440,54 @@ def test_new_channels_pass_a_layer_norm_untouched_and_the_old_ones_do_not_feel_t
     new = (x @ first.new_weight.T + first.new_bias) * masks[:, None]
     assert close(wide(x, masks), network(x) + new @ third.from_new.T)
     assert isinstance(wide.erased("drop", 0.5)[1], nn.LayerNorm)
+
+
+def test_a_pass_with_new_channels_leaves_the_statistics_of_the_old_path_alone(trained, images):
+    expanded = expand(trained).train()
+    before = copy.deepcopy(trained.state_dict())
+    expanded(images, some_masks(expanded))
+    after = copy.deepcopy(expanded).narrow().state_dict()
+    statistics = [name for name in before if "running" in name]
+    assert len(statistics) == 16
+    assert all(torch.equal(after[name], before[name]) for name in statistics)
+    expanded(images)
+    after = expanded.narrow().state_dict()
+    assert not any(torch.equal(after[name], before[name]) for name in statistics)
+
+
+def test_both_paths_are_evaluated_with_statistics_of_their_own(trained, images):
+    expanded = expand(trained)
+    masks = some_masks(expanded)
+    with torch.no_grad():
+        before = expanded(images), expanded(images, masks)
+        expanded.train()
+        expanded(images, masks)
+        expanded.eval()
+        assert torch.equal(expanded(images), before[0])
+        moved = expanded(images, masks)
+        assert not torch.allclose(moved, before[1])
+        expanded.train()
+        expanded(images)
+        expanded.eval()
+        assert torch.equal(expanded(images, masks), moved)
+        assert not torch.allclose(expanded(images), before[0])
+
+
+def test_a_state_dict_holds_both_sets_of_statistics(trained, images):
+    expanded, other = expand(trained), expand(trained, seed=4)
+    masks = some_masks(expanded)
+    expanded.train()(images, masks)
+    other.load_state_dict(expanded.state_dict())
+    assert torch.equal(other.eval()(images, masks), expanded.eval()(images, masks))
+
+
+def test_estimated_statistics_are_the_mean_over_the_batches(trained, images):
+    expanded = expand(trained)
+    expanded.estimate_statistics(images.split(3))
+    inputs = trained.conv1.conv(images)
+    first = expanded.network.conv1.norm.base
+    assert torch.allclose(first.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)
+    variances = torch.stack([part.var((0, 2, 3)) for part in inputs.split(3)])
+    assert torch.allclose(first.running_var, variances.mean(0), atol=1e-5)
+    assert first.momentum == 0.1
+    assert not any(module.training for module in expanded.modules())

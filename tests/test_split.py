@@ -324,3 +324,15 @@ def test_a_vits_hidden_units_are_split_and_its_residual_stream_is_not(make_spec,
     masks = network.draw_masks(torch.arange(4), 0.4, 0).float()
     together = network(images, masks)
     assert close(together[:1], network(images[:1], masks[:1])) and not close(together, network(images, 1 - masks))
+
+
+def test_waking_gives_the_woken_path_statistics_of_its_own_until_it_is_erased(network, images):
+    half = split(network, 0.5, 0.0, 0.0, seed=None)
+    keys = list(half.state_dict())
+    half.wake("all")
+    before = copy.deepcopy(half.network.conv1.norm.running_mean)
+    half.train()(images, torch.ones(6, half.total_channels))
+    assert torch.equal(half.network.conv1.norm.running_mean, before)
+    half.estimate_statistics([images])
+    assert torch.allclose(half.network.conv1.norm.running_mean, half.network.conv1.conv(images).mean((0, 2, 3)))
+    assert list(half.erased("drop", 0.2).state_dict()) == keys

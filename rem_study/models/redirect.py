@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rem_study.models.path_statistics import PathStatistics, batch_norms
 from rem_study.models.site import Site
 from rem_study.seeds import derive_seed
 
@@ -186,6 +187,7 @@ class ExpandedNetwork(nn.Module):
     ):
         super().__init__()
         self.network = network
+        self.statistics = PathStatistics(batch_norms(network))
         self._switch = _Switch()
         self._replaced: dict[str, nn.Module] = {}
         self.site_names = tuple(site.name for site in sites)
@@ -251,9 +253,12 @@ class ExpandedNetwork(nn.Module):
             masks: (B, total_channels), what each new channel of each sample is multiplied by; None runs the old
                 channels alone, at the original network's cost.
         """
-        self._switch.masks = None if masks is None else masks.to(x.dtype).split(self.channels, dim=1)
-        try:
+        if masks is None:
             return self.network(x)
+        self._switch.masks = masks.to(x.dtype).split(self.channels, dim=1)
+        try:
+            with self.statistics.of_both():
+                return self.network(x)
         finally:
             self._switch.masks = None
 
@@ -269,6 +274,13 @@ class ExpandedNetwork(nn.Module):
         movable |= {id(p) for m in self.network.modules() if isinstance(m, _NORMS) for p in m.parameters()}
         for parameter in self.network.parameters():
             parameter.requires_grad_(id(parameter) in movable)
+
+    def estimate_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Set the batch norms' statistics for the old channels alone from `batches` of images (B, C, H, W)."""
+        was_training = self.training
+        self.eval()
+        self.statistics.estimate(self, batches)
+        self.train(was_training)
 
     @torch.no_grad()
     def mean_activations(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
@@ -320,6 +332,8 @@ class ExpandedNetwork(nn.Module):
 
     def run_erased(self, x: Tensor, scale: float, constants: tuple[Tensor, ...] | None) -> Tensor:
         """Logits (B, K) with every new channel times `scale`, or held at `constants`, (channels,) a site."""
+        if scale == 0 and constants is None:
+            return self(x)
         self._switch.constants = constants
         try:
             return self(x, torch.full((len(x), self.total_channels), scale, device=x.device))

@@ -9,11 +9,13 @@ as in the released code of REM (arXiv 2505.17730), which wakes them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from rem_study.errors import InputError
+from rem_study.models.path_statistics import PathStatistics, batch_norms
 from rem_study.models.redirect import ErasedNetwork, EraseMode, sample_masks
 from rem_study.models.site import Site, select_sites
 
@@ -88,6 +90,7 @@ class SplitNetwork(nn.Module):
             raise InputError("original.kind: this network has no channels that could be split; use standard")
         self.gates = nn.ModuleList(gates)
         self._active = tuple(range(len(gates)))
+        self.statistics = PathStatistics(())  # one set, but from waking to erasing
 
     @property
     def silent(self) -> bool:
@@ -134,7 +137,8 @@ class SplitNetwork(nn.Module):
             for gate, mask in zip(gates, masks.to(x.dtype).split(self.channels, dim=1), strict=True):
                 gate.mask = mask
         try:
-            return self.network(x)
+            with nullcontext() if masks is None else self.statistics.of_both():
+                return self.network(x)
         finally:
             for gate in gates:
                 gate.mask = None
@@ -146,6 +150,14 @@ class SplitNetwork(nn.Module):
         self._active = tuple(i for i, site in enumerate(self._sites) if site in chosen)
         for gate in self._gates():
             gate.scale[gate.own :] = 0
+        self.statistics = PathStatistics(batch_norms(self.network))
+
+    def estimate_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Set the batch norms' statistics for the old channels alone from `batches` of images (B, C, H, W)."""
+        was_training = self.training
+        self.eval()
+        self.statistics.estimate(self, batches)
+        self.train(was_training)
 
     @torch.no_grad()
     def clear_outgoing(self) -> None:
@@ -189,6 +201,7 @@ class SplitNetwork(nn.Module):
         that removes channels, here their weights are zeroed too: the architecture stays, nothing is left in it."""
         if mode in ("drop", "anneal"):
             self._zero_woken()
+            self.statistics = PathStatistics(())
             return self
         return self.kept(mode, density, means)
 
@@ -198,6 +211,8 @@ class SplitNetwork(nn.Module):
 
     def run_erased(self, x: Tensor, scale: float, constants: tuple[Tensor, ...] | None) -> Tensor:
         """Logits with every woken channel times `scale`, or held at `constants`."""
+        if scale == 0 and constants is None:
+            return self(x)
         gates = self._gates()
         for i, gate in enumerate(gates):
             gate.constant = None if constants is None else constants[i]

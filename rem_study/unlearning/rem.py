@@ -45,11 +45,13 @@ from rem_study.models.redirect import (
 )
 from rem_study.models.site import select_sites
 from rem_study.models.split import SplitNetwork
+from rem_study.seeds import generator
 from rem_study.training import train_epoch
 from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
 
+STATISTICS_SAMPLES = 2048  # that the statistics of theta 1 are estimated on after each epoch
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
 
 
@@ -71,6 +73,7 @@ def unlearn(
     redirect_weight: float,
     remove_weight: float,
     remove_average: Literal["forget", "batch"],
+    remove_company: int,
     forget_mask: Literal["shared", "own", "ideal"],
     initialisation: Initialisation,
     trainable: Literal["all", "new_and_norm"],
@@ -105,23 +108,24 @@ def unlearn(
         nonlocal samples
         forget = in_forget_set[batch.ids]
         reference_ce = reference(batch)
-        # Both passes are made in training mode on the whole batch, so that forget samples are normalised among
-        # retained ones; where no forget sample is in the batch the first one only feeds the running statistics.
-        removing = bool(forget.any()) and remove_weight > 0
-        with torch.set_grad_enabled(removing):
-            alone = expanded(batch.images)
         through_both = expanded(batch.images, masks[batch.ids] * fade)
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
-        if removing:
-            removal = npo_loss(sample_cross_entropy(alone[forget], batch.labels[forget]), reference_ce[forget], beta)
+        known = forget.nonzero().squeeze(1)
+        if len(known) and remove_weight > 0:
+            # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
+            part = torch.cat([known, (~forget).nonzero().squeeze(1)[:remove_company]])
+            alone = expanded(batch.images[part])[: len(known)]
+            removal = npo_loss(sample_cross_entropy(alone, batch.labels[known]), reference_ce[known], beta)
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
-        samples += len(batch.ids) * removing
+            samples += len(part)
         return total
 
     forget_batches = task.batches(task.forget_ids, batch_size, "forget")
     all_batches = task.batches(everything, batch_size, "all")
+    order = torch.randperm(len(task.retain_ids), generator=generator("statistics", task.seed)).to(data.device)
+    some_retained = task.retain_ids[order[:STATISTICS_SAMPLES]].split(256)
     eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
     best_score, best_state, best_means = eraser.score(), copy.deepcopy(expanded.state_dict()), eraser.means
     task.observe(_paths(task, expanded, masks, shared_mask))
@@ -133,6 +137,7 @@ def unlearn(
             fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
         expanded.train()
         samples += train_epoch(all_batches, redirect_and_remove, optimizer)
+        expanded.estimate_statistics(task.data.batch(ids).images for ids in some_retained)
         score = eraser.score()
         if score > best_score:
             best_score, best_state, best_means = score, copy.deepcopy(expanded.state_dict()), eraser.means
