@@ -49,8 +49,12 @@ def train_epoch(
     loss: Callable[[Batch], Tensor],
     optimizer: torch.optim.Optimizer,
     after_step: Callable[[], None] | None = None,
+    max_grad_norm: float = 0.0,
 ) -> int:
     """One pass over `batches`: a step down `loss` (a scalar) for each. Returns the number of samples.
+
+    Args:
+        max_grad_norm: gradients of all parameters together are scaled down to this 2-norm; 0: they are not.
 
     Raises:
         UnlearningError: a loss was not finite.
@@ -61,6 +65,8 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch)
         value.backward()
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
         optimizer.step()
         if after_step is not None:
             after_step()

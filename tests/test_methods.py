@@ -411,6 +411,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_we
         remove_weight=remove_weight,
         remove_average=remove_average,
         remove_company=1000,
+        max_grad_norm=0.0,
         initialisation="random",
     )
     unlearn("rem", task, settings)

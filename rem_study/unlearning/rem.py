@@ -14,8 +14,11 @@
 Step 3.2 is the mean over the forget samples, as in the paper's equation. The released code divides it by the whole
 batch instead, which makes it |forget| / |train| times as strong: `remove_average: batch`.
 
-Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `flush_loss: ascent`
-flushes by gradient ascent; `forget_mask: own` shares no mask, and `ideal` has every corrupted sample share it,
+The defaults differ from the paper in three places, each measured in docs/rem.md: the flush is gradient ascent (the
+paper's: `flush_loss: npo`), gradients of step 3 are clipped (`max_grad_norm: 0` for none), and step 3.2 passes only a
+part of the batch through theta 1 (`remove_company: 8192` for the whole).
+
+Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own` shares no mask, and `ideal` has every corrupted sample share it,
 undiscovered ones included, which takes knowledge that nobody has.
 
 An original that has such channels already is not expanded: step 1 takes the memorisation channels of example-tied
@@ -74,6 +77,7 @@ def unlearn(
     remove_weight: float,
     remove_average: Literal["forget", "batch"],
     remove_company: int,
+    max_grad_norm: float,
     forget_mask: Literal["shared", "own", "ideal"],
     initialisation: Initialisation,
     trainable: Literal["all", "new_and_norm"],
@@ -136,7 +140,7 @@ def unlearn(
         if erase_mode == "anneal":
             fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
         expanded.train()
-        samples += train_epoch(all_batches, redirect_and_remove, optimizer)
+        samples += train_epoch(all_batches, redirect_and_remove, optimizer, max_grad_norm=max_grad_norm)
         expanded.estimate_statistics(task.data.batch(ids).images for ids in some_retained)
         score = eraser.score()
         if score > best_score:
