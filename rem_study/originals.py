@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
+import importlib.metadata
 import io
 import json
 import logging
@@ -15,20 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
-from rem_study import corruption as corruption_module
-from rem_study import data as data_module
 from rem_study import given as given_module
-from rem_study import processes as processes_module
-from rem_study import semantic as semantic_module
-from rem_study import training as training_module
 from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corruption, fresh_samples
 from rem_study.corruption_spec import SemanticContaminationSpec
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
-from rem_study.models import build_model, redirect, resnet9, split, torchvision_model, vit
+from rem_study.models import build_model
 from rem_study.models.split import SplitNetwork
 from rem_study.processes import FindGroup, Group, whole_class
 from rem_study.seeds import derive_seed, generator, seeded
@@ -126,18 +120,22 @@ class Setting:
             "seed": self.spec.seed,
             "replicate": self.replicate,
             "code": code_fingerprint(),
-            "torch": f"{torch.__version__} {torchvision.__version__}",
+            "torch": f"{torch.__version__} {importlib.metadata.version('torchvision')}",
         }
         return hashlib.sha256(canonical_json(content | more).encode()).hexdigest()[:32]
 
 
 @lru_cache
 def code_fingerprint() -> str:
-    """A hash of the source that training an original runs through."""
-    corruptions = (corruption_module, processes_module, given_module, semantic_module)
-    networks = (resnet9, vit, torchvision_model, split, redirect)
-    modules = (data_module, *corruptions, training_module, *networks)
-    return hashlib.sha256(b"".join(inspect.getsource(module).encode() for module in modules)).hexdigest()
+    """A hash of the source that training an original runs through, read without importing it."""
+    package = Path(__file__).parent
+    return hashlib.sha256(b"".join((package / file).read_bytes() for file in _CODE)).hexdigest()
+
+
+_CODE = (
+    *("sources.py", "data.py", "corruption.py", "processes.py", "given.py", "semantic.py", "training.py"),
+    *("models/resnet9.py", "models/vit.py", "models/torchvision_model.py", "models/split.py", "models/redirect.py"),
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from rem_study.models.resnet9 import ResNet9
-from rem_study.models.torchvision_model import TorchvisionModel
 from rem_study.models.vit import ViT
 from rem_study.spec import ModelSpec, TorchvisionSpec, VitSpec
 
@@ -24,6 +23,8 @@ def build_model(spec: ModelSpec, image_shape: tuple[int, int, int], num_classes:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(spec, TorchvisionSpec):
+            from rem_study.models.torchvision_model import TorchvisionModel  # takes longer to import than torch
+
             name = spec.name.removeprefix("torchvision/")
             return TorchvisionModel(name, image_shape, num_classes, spec.small_input)
         if isinstance(spec, VitSpec):

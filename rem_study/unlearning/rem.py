@@ -18,8 +18,9 @@ The defaults differ from the paper in three places, each measured in docs/rem.md
 paper's: `flush_loss: npo`), gradients of step 3 are clipped (`max_grad_norm: 0` for none), and step 3.2 passes only a
 part of the batch through theta 1 (`remove_company: 8192` for the whole).
 
-Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own` shares no mask, and `ideal` has every corrupted sample share it,
-undiscovered ones included, which takes knowledge that nobody has.
+Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own`
+shares no mask, and `ideal` has every corrupted sample share it, undiscovered ones included, which takes knowledge that
+nobody has.
 
 An original that has such channels already is not expanded: step 1 takes the memorisation channels of example-tied
 dropout, with the masks of its training where `mask_density` is its p_mem, or wakes the silent half of a network
