@@ -16,7 +16,7 @@ from rem_study.corruption import CorruptedTrainingSet, Corruption
 from rem_study.data import report_half
 from rem_study.errors import UnlearningError
 from rem_study.evaluation import accuracy, predict_training, test_predictions
-from rem_study.originals import OriginalStore, Setting
+from rem_study.originals import Original, OriginalStore, Setting
 from rem_study.seeds import derive_seed
 from rem_study.space import Configuration
 from rem_study.spec import CorruptionSpec, StudySpec, cell_name
@@ -70,6 +70,40 @@ def identity(spec: StudySpec, trial: Trial, number: int, phase: str) -> dict[str
     }
 
 
+@dataclass(frozen=True)
+class PosedTask:
+    """The task that a cell poses to any method on one replicate, and what its results are judged with."""
+
+    task: UnlearningTask
+    setting: Setting
+    corruption: Corruption
+    original: Original
+
+
+def pose(spec: StudySpec, cell: Cell, replicate: int, originals: OriginalStore, device: str = "cpu") -> PosedTask:
+    """Set up the unlearning task of `cell`, its original trained if need be."""
+    setting = Setting(spec, cell.corruption, replicate, device, originals)
+    original = originals.obtain(setting)
+    corruption = setting.draw()
+    data = CorruptedTrainingSet(setting.dataset, corruption)
+    forget_ids, retain_ids = split_ids(corruption, cell.discovery_rate, len(data))
+    network = setting.fresh_network("original")
+    network.load_state_dict(original.state)
+    network.train()
+    task = UnlearningTask(
+        network=network,
+        data=data,
+        forget_ids=forget_ids.to(data.device),
+        retain_ids=retain_ids.to(data.device),
+        recipe=spec.original,
+        seed=derive_seed("unlearning", spec.seed, replicate),
+        fresh_network=lambda: setting.fresh_network("retrain"),
+        corrupted_ids=corruption.ids.to(data.device),
+        cell_cache=_CELL_CACHES.of((setting.key(), cell.discovery_rate, device)),
+    )
+    return PosedTask(task, setting, corruption, original)
+
+
 def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: str = "cpu") -> dict[str, Any]:
     """Unlearn and evaluate one replicate of a trial.
 
@@ -79,35 +113,17 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         `score_deployable` uses given labels only. By the paper's protocol both splits are all samples.
         What needs clean labels is None where nobody knows them.
     """
-    setting = Setting(spec, trial.cell.corruption, trial.replicate, device, originals)
-    original = originals.obtain(setting)
-    corruption = setting.draw()
-    data = CorruptedTrainingSet(setting.dataset, corruption)
-    forget_ids, retain_ids = split_ids(corruption, trial.cell.discovery_rate, len(data))
-    network = setting.fresh_network("original")
-    network.load_state_dict(original.state)
-    network.train()
+    posed = pose(spec, trial.cell, trial.replicate, originals, device)
+    wrong_ids, wrong_labels = posed.corruption.ids.to(device), posed.corruption.labels.to(device)
     curves: dict[str, list[float]] = {}
-    wrong_ids, wrong_labels = corruption.ids.to(data.device), corruption.labels.to(data.device)
 
     def observe(predictions: Mapping[str, Predict]) -> None:
         for name, predict_ids in predictions.items():
             curves.setdefault(name, []).append(round(accuracy(predict_ids(wrong_ids), wrong_labels), 6))
 
-    task = UnlearningTask(
-        network=network,
-        data=data,
-        forget_ids=forget_ids.to(data.device),
-        retain_ids=retain_ids.to(data.device),
-        recipe=spec.original,
-        seed=derive_seed("unlearning", spec.seed, trial.replicate),
-        fresh_network=lambda: setting.fresh_network("retrain"),
-        observe=observe,
-        corrupted_ids=wrong_ids,
-        cell_cache=_CELL_CACHES.of((setting.key(), trial.cell.discovery_rate, device)),
-    )
+    posed.task.observe = observe
     row: dict[str, Any] = {
-        "regularity": original.facts["regularity"],
+        "regularity": posed.original.facts["regularity"],
         "regularity_rank": trial.cell.corruption.regularity_rank,
         "state": "complete",
         "error": None,
@@ -115,10 +131,10 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
     }
     start = time.perf_counter()
     try:
-        unlearned = unlearn(trial.method, task, trial.configuration)
+        unlearned = unlearn(trial.method, posed.task, trial.configuration)
     except UnlearningError as error:
         return row | {"state": "failed", "error": str(error), "seconds": time.perf_counter() - start}
-    row |= evaluate(unlearned.network, spec, trial.cell, setting, corruption)
+    row |= evaluate(unlearned.network, spec, trial.cell, posed.setting, posed.corruption)
     row |= {
         "score": row[spec.objective],
         "epochs": float(unlearned.epochs),

@@ -1,0 +1,158 @@
+"""How close originals and methods come to the bare step: their own network passes, replayed on resident random data.
+
+A run is traced: which network saw how many images, with or without gradients, and when the optimiser stepped. The
+same passes and steps are then made by a plain loop (cross-entropy, backward, step) on random tensors that are there
+already. The ratio, bare over real, is what the data path, the losses, the evaluation and the bookkeeping leave.
+
+    python benchmarks/step.py [--threads 1] [--methods rem,npo,...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from common import digits_study, machine, originals, seconds_of
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from rem_study.corruption import CorruptedTrainingSet
+from rem_study.models.redirect import ErasedNetwork, ExpandedNetwork
+from rem_study.models.resnet9 import ResNet9
+from rem_study.originals import Setting
+from rem_study.space import load_space
+from rem_study.training import BatchLoader, train_classifier
+from rem_study.trial import cells_of, pose
+from rem_study.unlearning import unlearn
+
+NETWORKS = (ResNet9, ExpandedNetwork, ErasedNetwork)
+
+
+@dataclass
+class Pass:
+    """One forward pass of a whole network, and whether a backward pass follows it."""
+
+    network: int
+    images: int
+    masks: int | None
+    gradient: bool
+    training: bool
+
+
+@dataclass
+class Trace:
+    """What a run did: passes, and None for a step of the optimiser."""
+
+    events: list[Pass | None] = field(default_factory=list)
+    networks: list[nn.Module] = field(default_factory=list)
+    keep: list[nn.Module] = field(default_factory=list)
+
+
+@contextmanager
+def traced() -> Iterator[Trace]:
+    """Record the passes of whole networks, not those of the networks inside them."""
+    trace, depth = Trace(), 0
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal depth
+        if not isinstance(module, NETWORKS):
+            return
+        depth += 1
+        if depth > 1:
+            return
+        known = [i for i, seen in enumerate(trace.keep) if seen is module]
+        if not known:
+            trace.keep.append(module)
+            trace.networks.append(copy.deepcopy(module))
+            known = [len(trace.keep) - 1]
+        masks = inputs[1].shape[1] if len(inputs) > 1 and inputs[1] is not None else None
+        gradient = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+        trace.events.append(Pass(known[0], len(inputs[0]), masks, gradient, module.training))
+
+    def after(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal depth
+        depth -= isinstance(module, NETWORKS)
+
+    hooks = [
+        register_module_forward_pre_hook(before),
+        register_module_forward_hook(after),
+        register_optimizer_step_post_hook(lambda *_: trace.events.append(None)),
+    ]
+    try:
+        yield trace
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def replay(trace: Trace, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """The passes and steps of `trace`, on the first of `images` and `labels`, and nothing else."""
+    moved = {e.network for e in trace.events if e is not None and e.gradient}
+    parameters = [p for i in sorted(moved) for p in trace.networks[i].parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, 1e-6, 0.9, weight_decay=5e-4)
+    masks = {e.masks: torch.ones(len(images), e.masks) for e in trace.events if e is not None and e.masks is not None}
+    losses: list[torch.Tensor] = []
+    for event in trace.events:
+        if event is None:
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(losses).sum().backward()
+            optimizer.step()
+            losses = []
+            continue
+        network = trace.networks[event.network]
+        if network.training != event.training:
+            network.train(event.training)
+        n = event.images
+        inputs = (images[:n],) if event.masks is None else (images[:n], masks[event.masks][:n])
+        with torch.set_grad_enabled(event.gradient):
+            logits = network(*inputs)
+        if event.gradient:
+            losses.append(F.cross_entropy(logits, labels[:n]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", default="finetune,npo,neggrad_plus,scrub,eu_k,rem")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    spec, store = digits_study(), originals()
+    cell = cells_of(spec)[1]
+    setting = Setting(spec, cell.corruption, 0)
+    shape = setting.dataset.train_images.shape
+    images = torch.randn(512, *shape[1:])
+    labels = torch.randint(0, setting.dataset.num_classes, (512,))
+    print(machine())
+
+    def original() -> None:
+        data = CorruptedTrainingSet(setting.dataset, setting.draw())
+        batches = BatchLoader(data, torch.arange(len(data)), spec.original.batch_size, torch.Generator())
+        train_classifier(setting.fresh_network("benchmark"), batches, spec.original)
+
+    def run(method: str) -> None:
+        unlearn(method, pose(spec, cell, 0, store).task, load_space(method).defaults)
+
+    for name in ["original", *arguments.methods.split(",")]:
+        real = original if name == "original" else partial(run, name)
+        with traced() as trace:
+            real()
+        passed = sum(e.images for e in trace.events if e is not None)
+        times = [
+            (seconds_of(real)[0], seconds_of(partial(replay, trace, images, labels))[0])
+            for _ in range(arguments.rounds)
+        ]
+        mine, bare = min(t for t, _ in times), min(t for _, t in times)
+        print(f"{name:14} {passed / mine:8.0f} images/s, bare loop {passed / bare:8.0f}: {bare / mine:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
