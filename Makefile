@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 DEV_STAMP := $(VENV)/.made-dev
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all bench lint clean
 
 quickstart: $(STAMP)
 	$(BIN)/rem-study launch studies/quickstart.yaml
@@ -16,10 +16,21 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest
 
+# On an otherwise idle machine; about half an hour on 2 cores. docs/benchmarks.md has the last figures.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/step.py --threads 1
+	$(BIN)/python benchmarks/step.py --threads 2
+	$(BIN)/python benchmarks/rem_cost.py
+	$(BIN)/python benchmarks/fused.py
+	$(BIN)/rem-study launch studies/quickstart.yaml --root runs/bench
+	$(BIN)/python benchmarks/busy.py runs/bench/quickstart
+	$(BIN)/python benchmarks/naive.py
+	$(BIN)/python benchmarks/scale.py
+
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy rem_study
+	$(BIN)/mypy rem_study benchmarks
 
 # The stamps are written last: an install that was cut short is done again.
 $(STAMP): pyproject.toml setup.py

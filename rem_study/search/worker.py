@@ -25,6 +25,8 @@ class Worker(tune.Trainable):
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
         self._originals = OriginalStore(Path(originals))
         self._device = "cuda" if spec.resources.gpus else "cpu"
+        if 0 < spec.resources.gpus < 1:  # a trial that wants more fails alone, not its neighbours on the same GPU
+            torch.cuda.set_per_process_memory_fraction(spec.resources.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
