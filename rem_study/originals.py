@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -128,9 +129,23 @@ class Setting:
 @lru_cache
 def code_fingerprint() -> str:
     """A hash of the source that training an original runs through, read without importing it."""
-    package = Path(__file__).parent
-    return hashlib.sha256(b"".join((package / file).read_bytes() for file in _CODE)).hexdigest()
+    return _hash_of(_PACKAGE / file for file in _CODE)
 
+
+@lru_cache
+def results_fingerprint() -> str:
+    """A hash of all source that a trial's result runs through."""
+    own = (_PACKAGE / file for file in ("trial.py", "evaluation.py", "originals.py", "seeds.py", *_CODE))
+    return _hash_of(
+        [*own, *sorted((_PACKAGE / "models").glob("*.py")), *sorted((_PACKAGE / "unlearning").glob("*.py"))]
+    )
+
+
+def _hash_of(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+_PACKAGE = Path(__file__).parent
 
 _CODE = (
     *("sources.py", "data.py", "corruption.py", "processes.py", "given.py", "semantic.py", "training.py"),

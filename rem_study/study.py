@@ -150,6 +150,12 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     for line in damaged:
         print(f"warning: {line}", file=sys.stderr)
     rows = replicate_rows(records)
+    basis = _basis(study)
+    known = next((record["content"] for record in records if record["kind"] == "basis"), basis)
+    if changed := [name for name in basis if known.get(name) != basis[name]]:
+        raise InputError(
+            f"{folder}: its trials stand on other {' and '.join(changed)} than is there now; choose another --name"
+        )
     store = OriginalStore(originals)
     stored = [
         OriginalJob(corruption.name, replicate)
@@ -161,6 +167,8 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     if plan.finished:
         print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
     study_log = StudyLog(folder / LOG_FOLDER)
+    if not any(record["kind"] == "basis" for record in records):
+        study_log.append({"kind": "basis", "content": basis})
     tracking = TrackingWriter(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
     for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
         tracking.record(row)
@@ -203,6 +211,20 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
             file=sys.stderr,
         )
     return Outcome(folder, plan.done(), describe(plan))
+
+
+def _basis(study: Study) -> dict[str, str]:
+    """Hashes of what results depend on and the study file does not hold."""
+    from rem_study.given import fingerprint
+    from rem_study.originals import Setting, results_fingerprint
+
+    spec = study.spec
+    ids = {f"ids of corruptions.{c.name}": hash_ for c in spec.corruptions if (hash_ := fingerprint(c))}
+    return {
+        "data": Setting(spec, spec.corruptions[0], 0).dataset.fingerprint,
+        **ids,
+        "code (rem_study)": results_fingerprint(),
+    }
 
 
 def finished_trials(plan: Any, rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str, int], str]:

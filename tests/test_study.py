@@ -169,6 +169,27 @@ def test_another_study_in_the_same_folder_is_named_not_mixed(finished, ray_sessi
         launch(finished.parent / "tiny.yaml", finished.parent, overrides=("budget.trials=5",))
 
 
+def test_trials_that_stand_on_other_ids_or_other_code_are_named_not_mixed(ray_session, tmp_path, monkeypatch):
+    ids = tmp_path / "ids.csv"
+    ids.write_text("id\n" + "\n".join(str(i) for i in range(20)))
+    given = study_file(
+        tmp_path,
+        corruptions=[{"name": "given", "file": str(ids)}],
+        methods={"npo": {}},
+        objective="score_deployable",
+        budget={"trials": 1},
+    )
+    folder = launch(given, tmp_path).folder
+    assert launch(given, tmp_path).done
+    ids.write_text("id\n" + "\n".join(str(i) for i in range(1, 21)))
+    with pytest.raises(InputError, match=r"stand on other ids of corruptions\.given than is there now"):
+        launch(given, tmp_path)
+    monkeypatch.setattr("rem_study.originals.results_fingerprint", lambda: "after a change of rem.py")
+    with pytest.raises(InputError, match=r"ids of corruptions\.given and code \(rem_study\)"):
+        launch(given, tmp_path)
+    assert sum(record["kind"] == "basis" for record in read_log(folder / "log")[0]) == 1
+
+
 def test_trials_that_break_are_recorded_with_their_reason_and_the_study_ends(ray_session, tmp_path):
     space = {
         "method": "ascent",
