@@ -174,6 +174,8 @@ def test_trials_that_stand_on_other_ids_or_other_code_are_named_not_mixed(ray_se
     ids.write_text("id\n" + "\n".join(str(i) for i in range(20)))
     given = study_file(
         tmp_path,
+        data={"name": "digits", "image_size": 12},
+        original={"epochs": 1},
         corruptions=[{"name": "given", "file": str(ids)}],
         methods={"npo": {}},
         objective="score_deployable",
