@@ -33,6 +33,11 @@ class _Parameter(BaseModel):
     when: dict[str, list[Value]] = {}
     search: bool = True
 
+    def check_reached(self: Any) -> None:
+        """Raise ValueError if the parameter is searched and its default is a value that can only be fixed."""
+        if self.search and not self.reaches(self.default):
+            raise ValueError(f"{self.default!r} may be fixed, but a search does not reach it")
+
 
 class _Range(_Parameter):
     log: bool = False
@@ -49,7 +54,12 @@ class _Range(_Parameter):
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
         self.check(self.default)
+        self.check_reached()
         return self
+
+    def reaches(self: Any, value: Any) -> bool:
+        """Whether a search may suggest `value`."""
+        return bool(self.low <= value <= self.high)
 
     def check(self: Any, value: Value) -> None:
         """Raise ValueError unless `value` lies in the range."""
@@ -107,13 +117,16 @@ class CategoricalParameter(_Parameter):
         if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
             raise ValueError("a choice is listed twice")
         self.check(self.default)
+        self.check_reached()
         return self
+
+    def reaches(self, value: Value) -> bool:
+        """Whether a search may suggest `value`."""
+        return any(type(value) is type(choice) and value == choice for choice in self.choices)
 
     def check(self, value: Value) -> None:
         """Raise ValueError unless `value` is one of the choices."""
-        if self.open and isinstance(value, str):
-            return
-        if not any(type(value) is type(choice) and value == choice for choice in self.choices):
+        if not self.reaches(value) and not (self.open and isinstance(value, str)):
             raise ValueError(f"{value!r} is not one of {self.choices}")
 
     @property
@@ -192,11 +205,13 @@ class SearchSpace(BaseModel):
             self._check_known(name)
             if isinstance(parameters[name], FloatParameter) and type(value) is int:
                 value = float(value)
+            changed = parameters[name].model_copy(update={"default": value, **update})
             try:
-                parameters[name].check(value)
+                changed.check(value)
+                changed.check_reached()
             except ValueError as error:
                 raise InputError(f"{name}: {error}") from None
-            parameters[name] = parameters[name].model_copy(update={"default": value, **update})
+            parameters[name] = changed
         return self.model_copy(update={"parameters": parameters})
 
     def _check_known(self, name: str) -> None:

@@ -54,6 +54,14 @@ WRONG = {
         changed(methods={"rem": {"fixed": {"remove_weight": 9}}}),
         "methods.rem.fixed.remove_weight",
     ),
+    "default that is out of the search": (
+        changed(methods={"rem": {"defaults": {"max_grad_norm": 0.0}}}),
+        "methods.rem.defaults.max_grad_norm: 0.0 may be fixed, but a search does not reach it",
+    ),
+    "layers out of the search": (
+        changed(methods={"rem": {"defaults": {"layer_position": "conv1"}}}),
+        "methods.rem.defaults.layer_position",
+    ),
     "no such layer": (changed(methods={"rem": {"fixed": {"layer_position": "7-9"}}}), "layer_position"),
     "syntax error": ("data: {name: digits\nmodel: ]", "line 2, column"),
     "a list": ("- 1\n- 2\n", "must be a mapping"),
