@@ -124,11 +124,13 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
 def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
     """Where the checkpoint and the report go. Raises InputError before any work where they cannot or must not."""
     given = request.checkpoint
+    if not given.is_file():
+        raise InputError(f"{given}: no such file")
     output = request.output or given.with_name(f"{given.stem}.healed{given.suffix}")
-    report = output.with_suffix(".report.json")
     folder = output.parent
     if output.is_dir():
         raise InputError(f"--output: {output} is a folder")
+    report = output.with_suffix(".report.json")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"--output: {folder} is no folder that can be written to")
     read = [given, request.ids, request.config, request.best, request.space, Path(data.root) if data.root else None]

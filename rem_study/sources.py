@@ -280,7 +280,7 @@ def _own(parts: list[Part], spec: DataSpec, num_classes: int | None = None) -> I
     if len(test[1]) and test[1].max() >= num_classes:
         raise _broken(spec.root, f"test label {test[1].max()} is not among the training labels")
     channels = [images.shape[1] for images, _ in parts]
-    if channels[0] != channels[1]:
+    if channels[0] != channels[-1]:
         raise _broken(spec.root, f"training images have {channels[0]} channels, test images {channels[1]}")
     shapes = {images.shape[2:] for images, _ in parts}
     height, width = train[0].shape[2:]
