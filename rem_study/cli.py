@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rem_study import __version__
-from rem_study.errors import InputError, TrackingError
+from rem_study.errors import InputError, TrackingError, UnlearningError
 
 FOLDER = click.Path(path_type=Path)
 
@@ -25,7 +25,7 @@ class _Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(2)
-        except TrackingError as error:
+        except (TrackingError, UnlearningError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
@@ -130,6 +130,65 @@ def sync(folder: Path) -> None:
     from rem_study.study import sync as bring_level
 
     click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not one number, or one a channel with commas between") from None
+
+
+@main.command()
+@click.argument("checkpoint", type=FOLDER)
+@click.option(
+    "--model",
+    required=True,
+    help="resnet9, vit, torchvision/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
+    "or package.module:factory, which is called without arguments.",
+)
+@click.option(
+    "--data",
+    required=True,
+    help="What the model was trained on: an .npz file, a folder of images or of Parquet files, a data set by name, "
+    "or a mapping as in a study file. The test part, if any, is the held-out set.",
+)
+@click.option("--ids", type=FOLDER, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
+@click.option(
+    "-o", "--output", type=FOLDER, help="The healed checkpoint; default: CHECKPOINT with .healed in its name."
+)
+@click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
+@click.option("--config", type=FOLDER, help="YAML: hyperparameters; default: the method's own defaults.")
+@click.option("--best", type=FOLDER, help="A study's best.yaml; alone: its universal configuration.")
+@click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say.")
+@click.option("--corruption", help="With --discovery-rate: the nearest cell. A name in best.yaml, or a regularity.")
+@click.option("--discovery-rate", type=float, help="Share of the corrupted samples that --ids holds; a guess will do.")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a hyperparameter.")
+@click.option("--space", type=FOLDER, help="Another search space for the method, to check against.")
+@click.option(
+    "--mean", callback=_numbers, help="Training's, of pixels in [0, 1], 0.49,0.48,0.45 say; default: the data's."
+)
+@click.option("--std", callback=_numbers, help="The same for the standard deviation.")
+@click.option("--classes", type=click.IntRange(min=2), help="Of the model, if more than the data have.")
+@click.option("--rgb", is_flag=True, help="Repeat the channel of grey images three times.")
+@click.option("--original", help="How it was trained, as in a study file: '{optimizer: adam, weight_decay: 0}'.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", help="cpu, cuda, ...; default: cuda if there is one.")
+def heal(**options: Any) -> None:
+    """Heal the model in CHECKPOINT: unlearn the training samples known to be corrupted.
+
+    CHECKPOINT is a state dict (.pt, opened with weights_only) or a safetensors file, and is never changed. The healed
+    one has the same parameters, by name and shape.
+    """
+    from rem_study.heal_request import HealRequest, heal_checkpoint
+
+    outcome = heal_checkpoint(HealRequest(**options))
+    for line in outcome.warnings:
+        click.echo(f"warning: {line}", err=True)
+    for line in outcome.lines:
+        click.echo(line)
+    click.echo(f"healed: {outcome.output}")
+    click.echo(f"report: {outcome.report}")
 
 
 @main.command()

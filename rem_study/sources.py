@@ -31,7 +31,7 @@ class Images:
     """What a source holds, at the size that the study asks for.
 
     Attributes:
-        train_images, test_images: uint8 (N, C, S, S).
+        train_images, test_images: uint8 (N, C, S, S), or (N, C, H, W) as they are.
         train_labels, test_labels: int64 (N,), in [0, num_classes).
     """
 
@@ -71,12 +71,18 @@ def resize(images: Tensor, size: int) -> Tensor:
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def _images(train: Part, test: Part, size: int, num_classes: int) -> Images:
+def _images(train: Part, test: Part, size: int | None, num_classes: int) -> Images:
+    """The arrays as tensors, resized unless `size` is None."""
     (train_images, train_labels), (test_images, test_labels) = train, test
+
+    def sized(images: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(images))
+        return tensor if size is None or not len(tensor) else resize(tensor, size)
+
     return Images(
-        train_images=resize(torch.from_numpy(np.ascontiguousarray(train_images)), size),
+        train_images=sized(train_images),
         train_labels=torch.from_numpy(np.array(train_labels, dtype=np.int64)),
-        test_images=resize(torch.from_numpy(np.ascontiguousarray(test_images)), size),
+        test_images=sized(test_images),
         test_labels=torch.from_numpy(np.array(test_labels, dtype=np.int64)),
         num_classes=num_classes,
     )
@@ -134,6 +140,8 @@ def _folder(spec: DataSpec) -> Images:
     classes: dict[str, int] = {}
     for name in ("train", "test"):
         folder = root / name
+        if parts and spec.as_is and not folder.exists():
+            continue
         if not folder.is_dir():
             raise _broken(folder, "is not a folder")
         try:
@@ -155,6 +163,8 @@ def _npz(spec: DataSpec) -> Images:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for part in ("train", "test"):
+                if parts and spec.as_is and not {f"{part}_images", f"{part}_labels"} & set(arrays):
+                    continue
                 missing = [name for name in (f"{part}_images", f"{part}_labels") if name not in arrays]
                 if missing:
                     raise _broken(path, f"has no {missing[0]}")
@@ -175,6 +185,8 @@ def _parquet(spec: DataSpec) -> Images:
     parts: list[Part] = []
     for part in ("train", "test"):
         path = root / f"{part}.parquet"
+        if parts and spec.as_is and not path.exists():
+            continue
         try:
             table = pyarrow.parquet.read_table(path)
         except (OSError, pyarrow.ArrowException) as error:
@@ -255,27 +267,28 @@ def _whole_numbers(labels: np.ndarray, path: Path, name: str) -> np.ndarray:
 
 def _own(parts: list[Part], spec: DataSpec, num_classes: int | None = None) -> Images:
     """A user's images, checked; without `num_classes`, the largest training label says how many there are."""
-    train, test = parts
-    for name, (images, labels) in zip(("train", "test"), parts, strict=True):
+    for name, (images, labels) in zip(("train", "test"), parts, strict=False):
         if not len(images):
             raise _broken(spec.root, f"has no {name} image")
         if len(images) != len(labels):
             raise _broken(spec.root, f"has {len(images)} {name} images, but {len(labels)} labels")
+    train = parts[0]
+    test = parts[1] if len(parts) == 2 else (train[0][:0], train[1][:0])  # `as_is` allows for no test part
     num_classes = num_classes or int(train[1].max()) + 1
     if num_classes < 2:
         raise _broken(spec.root, "has only one class")
-    if test[1].max() >= num_classes:
+    if len(test[1]) and test[1].max() >= num_classes:
         raise _broken(spec.root, f"test label {test[1].max()} is not among the training labels")
     channels = [images.shape[1] for images, _ in parts]
-    if channels[0] != channels[1]:
+    if channels[0] != channels[-1]:
         raise _broken(spec.root, f"training images have {channels[0]} channels, test images {channels[1]}")
     shapes = {images.shape[2:] for images, _ in parts}
     height, width = train[0].shape[2:]
-    if spec.image_size is None and (len(shapes) > 1 or height != width or height < 12):
+    if spec.image_size is None and (len(shapes) > 1 or not (spec.as_is or height == width >= 12)):
         raise InputError(
             f"data.image_size: {spec.root}: images of {height}x{width} must be resized; say to how many pixels a side"
         )
-    return _images(train, test, spec.image_size or height, num_classes)
+    return _images(train, test, spec.image_size, num_classes)
 
 
 SOURCES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -16,8 +16,12 @@ from rem_study.yaml_file import load_yaml, read_text, validate
 
 
 class DataSpec(Frozen):
-    """Which images, at which size, and how many of them."""
+    """Which images, at which size, and how many of them.
 
+    `as_is`: a user's own images may have any shape, and need no test part.
+    """
+
+    as_is: ClassVar[bool] = False
     name: Literal["digits", "fashion_mnist", "cifar10", "svhn", "folder", "npz", "parquet"] = "digits"
     root: LocalPath | None = Field(
         None,
@@ -30,6 +34,12 @@ class DataSpec(Frozen):
     train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
     test_samples: PositiveInt | None = Field(None, description="a fixed random part of the test images")
     augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
+
+
+class OwnDataSpec(DataSpec):
+    """The images that a user's own model was trained on, as they are."""
+
+    as_is: ClassVar[bool] = True
 
 
 class ResNet9Spec(Frozen):

@@ -71,9 +71,8 @@ class TorchvisionModel(nn.Module):
         return self.network(x)
 
     def blocks(self) -> tuple[str, ...]:
-        """Names of the modules with parameters, from the input to the head; sequences are taken apart. A parameter
-        that torchvision keeps outside any such module (ViT's class token) is in none."""
-        return tuple(_blocks(self.network, "network."))
+        """See `parameter_blocks`. A parameter that torchvision keeps outside any (ViT's class token) is in none."""
+        return tuple(parameter_blocks(self.network, "network."))
 
     def sites(self) -> tuple[Site, ...]:
         """Wherever one layer feeds another and nothing else: the inner channels of a ResNet's residual blocks,
@@ -84,10 +83,11 @@ class TorchvisionModel(nn.Module):
         return sites
 
 
-def _blocks(module: nn.Module, prefix: str) -> Iterator[str]:
+def parameter_blocks(module: nn.Module, prefix: str) -> Iterator[str]:
+    """Names of the modules with parameters, from the input to the head; sequences are taken apart."""
     for name, child in module.named_children():
         if type(child) is nn.Sequential:
-            yield from _blocks(child, f"{prefix}{name}.")
+            yield from parameter_blocks(child, f"{prefix}{name}.")
         elif any(True for _ in child.parameters()):
             yield prefix + name
 

@@ -1,0 +1,94 @@
+"""The report of a healing: what a model was before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rem_study import __version__
+from rem_study.data import Dataset
+from rem_study.heal import Healing
+from rem_study.recommendation import Recommendation
+from rem_study.spec import RecipeSpec
+
+_POOR = 0.5  # accuracy on given labels below which the network is unlikely to have learnt these samples as they are
+
+
+def report_facts(
+    asked: Mapping[str, Any],
+    dataset: Dataset,
+    forget_samples: int,
+    recommendation: Recommendation | None,
+    recipe: RecipeSpec,
+    healing: Healing,
+) -> dict[str, Any]:
+    """The document of the JSON report; `asked` are its first entries, what the person gave.
+
+    Every quality is `{before, after}` (see `Quality`); those that cannot be measured are absent.
+    """
+    before, after = asdict(healing.before), asdict(healing.after)
+    return {
+        "format": 1,
+        **asked,
+        "samples": {
+            "train": len(dataset.train_labels),
+            "forget": forget_samples,
+            "test": len(dataset.test_labels),
+        },
+        "mean": dataset.mean.flatten().tolist(),
+        "std": dataset.std.flatten().tolist(),
+        "configuration": healing.configuration,
+        "recommendation": _provenance(recommendation),
+        "original": recipe.model_dump(mode="json"),
+        **{name: {"before": before[name], "after": after[name]} for name in before if before[name] is not None},
+        "epochs": healing.epochs,
+        "sample_passes": healing.sample_passes,
+        "seconds": round(healing.seconds, 3),
+        "device": str(dataset.train_images.device),
+        "versions": {"rem_study": __version__, "torch": torch.__version__},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _provenance(recommendation: Recommendation | None) -> dict[str, Any] | None:
+    if recommendation is None:
+        return None
+    return {name: value for name, value in asdict(recommendation).items() if name != "configuration"}
+
+
+_TOLD = {
+    "forget_accuracy": "forget set, wrong labels",
+    "healed_discovered": "forget set, clean labels",
+    "retain_accuracy": "retain accuracy",
+    "test_accuracy": "held-out accuracy",
+}
+
+
+def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None) -> list[str]:
+    """The report for a terminal."""
+    source = facts["method"] if recommendation is None else str(recommendation)
+    samples = facts["samples"]
+    lines = [f"{source}: {samples['forget']} of {samples['train']} samples unlearned in {facts['seconds']:.1f} s"]
+    width = max(map(len, _TOLD.values()))
+    for name, told in _TOLD.items():
+        if name in facts:
+            lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
+    return lines
+
+
+def find_warnings(healing: Healing) -> list[str]:
+    """What looks wrong with the input, though it could be healed."""
+    told = []
+    before = healing.before
+    if before.retain_accuracy < _POOR:
+        told.append(
+            f"the checkpoint gives only {before.retain_accuracy:.0%} of the retained samples their labels; were mean, "
+            "std and the size of the images these in training?"
+        )
+    elif before.forget_accuracy < _POOR:
+        told.append(f"the checkpoint gives only {before.forget_accuracy:.0%} of the forget set its wrong labels")
+    return told

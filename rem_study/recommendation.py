@@ -1,0 +1,168 @@
+"""Which configuration of an exported best.yaml serves a case: the nearest cell's, and how far it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rem_study.errors import InputError
+from rem_study.space import Configuration
+from rem_study.spec import DiscoveryRate, cell_name
+from rem_study.yaml_file import load_yaml, read_text, validate
+
+UNIVERSAL = "universal"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A configuration and where it comes from.
+
+    Attributes:
+        cell: its cell, `poison@0.5` say, or `universal`.
+        regularity: the cell's, measured by its study; None where unknown.
+        distance: from the case asked for to the cell, in the plane of regularity and log10 of the discovery rate;
+            0 for that very cell, and for `universal`.
+        rate_factor: the cell's discovery rate / the one asked for.
+        regularity_gap: the cell's regularity - the one asked for.
+        utility_x_healed: what the configuration reached in its study; None where unknown.
+    """
+
+    method: str
+    configuration: Configuration
+    cell: str
+    regularity: float | None
+    distance: float
+    rate_factor: float
+    regularity_gap: float
+    utility_x_healed: float | None
+
+    def __str__(self) -> str:
+        if self.distance == 0:
+            return f"{self.method} of {self.cell}"
+        gaps = [f"{self.rate_factor:.2g} times the discovery rate"] if self.rate_factor != 1 else []
+        gaps += [f"regularity {self.regularity_gap:+.2f}"] if self.regularity_gap else []
+        return f"{self.method} of {self.cell}, the nearest cell (distance {self.distance:.2f}: {', '.join(gaps)})"
+
+
+def recommend(
+    best: Path | str | Mapping[str, Any], *, corruption: str | float, discovery_rate: float, method: str = "rem"
+) -> Recommendation:
+    """The configuration of the cell that is nearest to a case.
+
+    The nearest is picked and nothing is interpolated: winners of neighbouring cells differ in choices as much as in
+    numbers, and half-way between two of them nothing was ever tried. Distances are Euclidean in regularity (0 to 1)
+    and log10 of the discovery rate, so that knowing a tenth as much counts like all the way from no regularity to
+    full. Of two cells as near, the one of the lower discovery rate is taken.
+
+    Args:
+        best: the path of a best.yaml, or its document.
+        corruption: one of its corruptions by name, or a regularity from 0 to 1: how often the model gives the
+            corrupted label to new samples put through the same corruption. Only cells of a known regularity
+            are compared with the latter.
+        discovery_rate: share of the corrupted samples that is known, in (0, 1].
+        method: whose configuration.
+
+    Raises:
+        InputError: the file is missing or malformed, or has no cell of that corruption or method; a number out
+            of range.
+    """
+    origin, document = _read(best)
+    if not 0 < discovery_rate <= 1:
+        raise InputError(f"discovery_rate: {discovery_rate} is not above 0 and at most 1")
+    cells = [cell for cell in document.cells if method in cell.methods]
+    if not cells:
+        known = sorted({name for cell in document.cells for name in cell.methods})
+        raise InputError(f"{origin}: cells: none has a configuration of {method!r}; there are {', '.join(known)}")
+
+    def gap(cell: _Cell) -> float:
+        return 0.0 if isinstance(corruption, str) else (cell.regularity or 0.0) - corruption
+
+    if isinstance(corruption, str):
+        near = [cell for cell in cells if cell.corruption == corruption]
+        names = ", ".join(dict.fromkeys(cell.corruption for cell in cells))
+        missing = f"no cell of corruption {corruption!r}; there are {names}, or a regularity from 0 to 1"
+    elif 0 <= corruption <= 1:
+        near, missing = [cell for cell in cells if cell.regularity is not None], "no cell has a measured regularity"
+    else:
+        raise InputError(f"corruption: a regularity lies from 0 to 1, not at {corruption}")
+    if not near:
+        raise InputError(f"{origin}: cells: {missing}")
+
+    def distance(cell: _Cell) -> float:
+        return round(math.hypot(gap(cell), math.log10(cell.discovery_rate / discovery_rate)), 9)
+
+    nearest = min(near, key=lambda cell: (distance(cell), cell.discovery_rate))
+    winner, regularity = nearest.methods[method], nearest.regularity
+    factor = nearest.discovery_rate / discovery_rate
+    return _of(method, winner, nearest.name, regularity, distance(nearest), factor, gap(nearest))
+
+
+def of_cell(best: Path | str | Mapping[str, Any], cell: str, method: str = "rem") -> Recommendation:
+    """The configuration of one cell, `poison@0.5` say, or the one for the whole grid (`universal`).
+
+    Raises:
+        InputError: the file is missing or malformed, or has no such cell, or not for that method.
+    """
+    origin, document = _read(best)
+    if cell == UNIVERSAL:
+        if method not in document.universal:
+            known = ", ".join(document.universal) or "none"
+            raise InputError(f"{origin}: universal: has no configuration of {method!r}; there are {known}")
+        return _of(method, document.universal[method], UNIVERSAL, None)
+    named = {candidate.name: candidate for candidate in document.cells}
+    if cell not in named:
+        raise InputError(f"{origin}: cells: there is no {cell!r}; there are {', '.join(named)}")
+    if method not in named[cell].methods:
+        known = ", ".join(named[cell].methods) or "none"
+        raise InputError(f"{origin}: cells: {cell} has no configuration of {method!r}; there are {known}")
+    return _of(method, named[cell].methods[method], cell, named[cell].regularity)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Winner(_Part):
+    config: Configuration
+    utility_x_healed: dict[str, float | None] = {}
+
+
+class _Cell(_Part):
+    corruption: str
+    discovery_rate: DiscoveryRate
+    regularity: float | None = None
+    methods: dict[str, _Winner]
+
+    @property
+    def name(self) -> str:
+        return cell_name(self.corruption, self.discovery_rate)
+
+
+class _Best(_Part):
+    format: Literal[1]
+    universal: dict[str, _Winner] = {}
+    cells: list[_Cell]
+
+
+def _read(best: Path | str | Mapping[str, Any]) -> tuple[str, _Best]:
+    if isinstance(best, Mapping):
+        return "best", validate(_Best, dict(best), "best")
+    return str(best), validate(_Best, load_yaml(read_text(Path(best)), str(best)), str(best))
+
+
+def _of(
+    method: str,
+    winner: _Winner,
+    cell: str,
+    regularity: float | None,
+    distance: float = 0.0,
+    rate_factor: float = 1.0,
+    regularity_gap: float = 0.0,
+) -> Recommendation:
+    score = winner.utility_x_healed.get("mean")
+    return Recommendation(method, winner.config, cell, regularity, distance, rate_factor, regularity_gap, score)
