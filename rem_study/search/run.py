@@ -127,8 +127,14 @@ def slots(spec: StudySpec) -> int:
     return max(1, min(fitting, spec.resources.concurrent or fitting))
 
 
-def run_grid(plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]], None]) -> None:
-    """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C)."""
+def run_grid(
+    plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]], None], worker: type[Worker] = Worker
+) -> None:
+    """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C).
+
+    Args:
+        worker: what runs in the actors.
+    """
     spec = plan.study.spec
     # Both are read when the Tuner is built: file loggers would cost more than a short trial, and Tune's own
     # snapshots are not needed, since resuming reads the log.
@@ -138,7 +144,7 @@ def run_grid(plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]],
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(Worker, spec=spec, originals=str(originals.resolve())), resources),
+            tune.with_resources(tune.with_parameters(worker, spec=spec, originals=str(originals.resolve())), resources),
             tune_config=tune.TuneConfig(
                 search_alg=GridSearcher(plan, record),
                 num_samples=-1,
