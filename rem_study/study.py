@@ -155,6 +155,8 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
     for line in damaged:
         print(f"warning: {line}", file=sys.stderr)
     rows = replicate_rows(records)
+    trained = [record for record in records if record["kind"] == "original"]
+    del records
     store = OriginalStore(originals)
     stored = [
         OriginalJob(corruption.name, replicate)
@@ -175,8 +177,9 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
 
     def record(entry: dict[str, Any]) -> None:
         study_log.append(entry)
-        records.append(entry)
-        if entry["kind"] == "replicate":
+        if entry["kind"] == "original":
+            trained.append(entry)
+        else:
             row = _row(entry)
             rows.append(row)
             tracking.record(row)
@@ -197,7 +200,7 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
         progress.close()
         study_log.close()
     tracking.drain()
-    write_manifest(folder, study, started, records)
+    write_manifest(folder, study, started, trained)
     if rows:
         write_results(folder, study, rows, tracking.run_ids())
     if plan.done():

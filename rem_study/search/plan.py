@@ -178,7 +178,8 @@ class GridPlan:
                 self._tell(cell, method, number, state)
 
     def _take(self, row: dict[str, Any]) -> None:
-        self._rows[row["cell"], row["method"], row["trial"]][row["replicate"]] = row
+        kept = {name: row.get(name) for name in ("config", "state", "score")}
+        self._rows[row["cell"], row["method"], row["trial"]][row["replicate"]] = kept
         self._seconds[row["method"]].append(row.get("seconds") or 0.0)
 
     def _tell(self, cell: str, method: str, trial: int, state: str) -> None:
