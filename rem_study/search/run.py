@@ -43,7 +43,8 @@ class GridSearcher(Searcher):
             return None
         self._running[trial_id] = job
         kind = "original" if isinstance(job, OriginalJob) else "trial"
-        return {"job": {"kind": kind, **asdict(job)}}
+        # One text: of a mapping, Tune copies and flattens every entry, and keeps a history of every number in it.
+        return {"job": json.dumps({"kind": kind, **asdict(job)})}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A replicate that is not its trial's last."""

@@ -19,7 +19,7 @@ class Worker(tune.Trainable):
     """A Tune trainable whose every step is one original or one replicate, reported as JSON under `record`."""
 
     def setup(self, config: dict[str, Any], spec: StudySpec, originals: str) -> None:
-        """Called once an actor. `config["job"]` is what to run."""
+        """Called once an actor. `config["job"]` is what to run, as JSON."""
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
@@ -29,7 +29,7 @@ class Worker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job for the same actor."""
-        self._job = new_config["job"]
+        self._job = json.loads(new_config["job"])
         self._left = list(self._job.get("replicates", [self._job.get("replicate")]))
         return True
 
