@@ -127,8 +127,10 @@ def ui(folder: Path, port: int) -> None:
 @click.argument("folder", type=FOLDER)
 def sync(folder: Path) -> None:
     """Bring MLflow level with the log of the study in FOLDER."""
+    from rem_study.mlflow_runs import quicken_sqlite
     from rem_study.study import sync as bring_level
 
+    quicken_sqlite()
     click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
 
 

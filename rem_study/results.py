@@ -52,12 +52,11 @@ def artifacts(folder: Path) -> list[Path]:
     ]
 
 
-def write_manifest(folder: Path, study: Study, started: float, records: list[dict[str, Any]]) -> None:
+def write_manifest(folder: Path, study: Study, started: float, originals: list[dict[str, Any]]) -> None:
     """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
     from rem_study.originals import Setting, code_fingerprint
 
     names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
-    originals = [record for record in records if record["kind"] == "original"]
     content = {
         "study": study.spec.name,
         "rem_study": __version__,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,9 @@ from rem_study.errors import InputError
 from rem_study.results import artifacts, write_manifest, write_results
 from rem_study.spec import Study, load_study
 from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
+
+if TYPE_CHECKING:
+    from rem_study.search.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ def launch(
     name: str | None = None,
     address: str | None = None,
     overrides: tuple[str, ...] = (),
+    worker: type[Worker] | None = None,
 ) -> Outcome:
     """Run the study file at `path` in `root`, or go on with it where it was left.
 
@@ -90,6 +94,7 @@ def launch(
         name: of the study and its folder; default: the study file's.
         address: of a Ray cluster; default: a local one, for this launch.
         overrides: `key.path=value`, as on the command line.
+        worker: what runs in the actors; default: `rem_study.search.worker.Worker`, which trains and unlearns.
 
     Raises:
         InputError: the input is wrong, or the folder holds another study; nothing has been started then.
@@ -101,7 +106,7 @@ def launch(
     make_writable(folder)
     with locked(folder):
         _claim(folder, study)
-        return _run(study, folder, root / "originals", address)
+        return _run(study, folder, root / "originals", address, worker)
 
 
 def _claim(folder: Path, study: Study) -> None:
@@ -139,11 +144,11 @@ def load_resolved(folder: Path) -> Study:
     return load_study(path)
 
 
-def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Outcome:
+def _run(study: Study, folder: Path, originals: Path, address: str | None, worker: type[Worker] | None) -> Outcome:
     from rem_study.originals import OriginalStore, Setting
     from rem_study.progress import ProgressLine, describe
     from rem_study.search.plan import GridPlan, OriginalJob
-    from rem_study.tracking import TrackingWriter
+    from rem_study.tracking_process import TrackingProcess
 
     started = time.time()
     records, damaged = read_log(folder / LOG_FOLDER)
@@ -156,6 +161,9 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
         raise InputError(
             f"{folder}: its trials stand on other {' and '.join(changed)} than is there now; choose another --name"
         )
+    trained = [record for record in records if record["kind"] == "original"]
+    has_basis = any(record["kind"] == "basis" for record in records)
+    del records
     store = OriginalStore(originals)
     stored = [
         OriginalJob(corruption.name, replicate)
@@ -167,9 +175,9 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     if plan.finished:
         print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
     study_log = StudyLog(folder / LOG_FOLDER)
-    if not any(record["kind"] == "basis" for record in records):
+    if not has_basis:
         study_log.append({"kind": "basis", "content": basis})
-    tracking = TrackingWriter(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
+    tracking = TrackingProcess(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
     for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
         tracking.record(row)
     for (cell, method, trial), state in finished_trials(plan, rows).items():
@@ -178,8 +186,9 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
 
     def record(entry: dict[str, Any]) -> None:
         study_log.append(entry)
-        records.append(entry)
-        if entry["kind"] == "replicate":
+        if entry["kind"] == "original":
+            trained.append(entry)
+        else:
             row = _row(entry)
             rows.append(row)
             tracking.record(row)
@@ -191,15 +200,16 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None) -> Ou
     try:
         if not plan.done():
             from rem_study.search.run import connect, run_grid
+            from rem_study.search.worker import Worker
 
             connect(address)
             progress.update()
-            run_grid(plan, originals, record)
+            run_grid(plan, originals, record, worker or Worker)
     finally:
         progress.close()
         study_log.close()
     tracking.drain()
-    write_manifest(folder, study, started, records)
+    write_manifest(folder, study, started, trained)
     if rows:
         write_results(folder, study, rows, tracking.run_ids())
     if plan.done():

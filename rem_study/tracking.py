@@ -26,7 +26,7 @@ from rem_study.mlflow_runs import Row, StudyRuns, TrialKey, trial_key
 
 logger = logging.getLogger(__name__)
 
-QUEUE_SIZE = 10_000
+QUEUE_SIZE = 100_000  # two a trial: a resumed study queues all that it has at once
 BATCH_SIZE = 500
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 
@@ -97,10 +97,12 @@ class TrackingWriter:
         return self._study.run_ids()
 
     def drain(self, timeout: float = 30.0) -> bool:
-        """Waits until all that was recorded is written, for at most `timeout` seconds; True if it is."""
-        deadline = time.monotonic() + timeout
+        """Waits until all that was recorded is written, or nothing was for `timeout` seconds; True if it is."""
+        owed, deadline = self._owed, time.monotonic() + timeout
         while self._owed and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.05)
+            if self._owed < owed:
+                owed, deadline = self._owed, time.monotonic() + timeout
         return self._owed == 0
 
     def close(self, timeout: float = 60.0) -> bool:

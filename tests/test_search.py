@@ -2,11 +2,12 @@
 
 import random
 
+import optuna
 import pytest
 
 from rem_study.search.plan import GridPlan, OriginalJob, TrialJob
 from rem_study.search.suggest import CellSearch
-from rem_study.space import load_space
+from rem_study.space import known_methods, load_space
 from rem_study.spec import SamplerSpec, resolve
 
 TRIALS = 12
@@ -156,6 +157,18 @@ def test_a_failed_replicate_ends_its_trial_and_the_study_goes_on():
     run(plan)
     assert plan.done()
     assert plan.failed == 1
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_what_is_modelled_jointly_is_what_optuna_finds_in_all_trials(method):
+    space = load_space(method)
+    trials = int(min(8, space.cardinality()))
+    one = CellSearch(space, SamplerSpec(startup_trials=3), trials, 1, ("study", "cell", method))
+    for number in range(trials):
+        one.tell(one.ask()[0], float(number))
+    one._tell_optuna(trials - 1)
+    found = optuna.search_space.intersection_search_space(one._study.get_trials())
+    assert one._shared == {name: found[name] for name in found if not found[name].single()}
 
 
 def test_replicate_scores_that_are_not_finite_count_as_failures():

@@ -6,7 +6,7 @@ The order in which jobs are handed out may depend on timing; what each job is, a
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +79,7 @@ class GridPlan:
         self._attempts: dict[Job, int] = defaultdict(int)
         self._again: list[Job] = []
         self._rows: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
-        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=50))  # the last ones, by method
         self.failed = 0
         self.finished = 0
         for row in rows:
@@ -121,7 +121,13 @@ class GridPlan:
         able = [key for key, search in self._searches.items() if search.may_ask() and self._has_originals(key)]
         if not able:
             return None
-        cell, method = max(able, key=self._remaining_seconds)
+        pace = {method: statistics.fmean(seconds) for method, seconds in self._seconds.items()}
+
+        def remaining_seconds(key: Key) -> float:
+            search = self._searches[key]
+            return (search.trials - search.asked) * pace.get(key[1], 1.0)
+
+        cell, method = max(able, key=remaining_seconds)
         return self._start(cell, method)
 
     def original_done(self, job: OriginalJob) -> None:
@@ -172,7 +178,8 @@ class GridPlan:
                 self._tell(cell, method, number, state)
 
     def _take(self, row: dict[str, Any]) -> None:
-        self._rows[row["cell"], row["method"], row["trial"]][row["replicate"]] = row
+        kept = {name: row.get(name) for name in ("config", "state", "score")}
+        self._rows[row["cell"], row["method"], row["trial"]][row["replicate"]] = kept
         self._seconds[row["method"]].append(row.get("seconds") or 0.0)
 
     def _tell(self, cell: str, method: str, trial: int, state: str) -> None:
@@ -185,8 +192,3 @@ class GridPlan:
     def _has_originals(self, key: Key) -> bool:
         corruption = self.cells[key[0]].corruption.name
         return all(OriginalJob(corruption, r) in self._ready for r in range(self.study.spec.budget.replicates))
-
-    def _remaining_seconds(self, key: Key) -> float:
-        search = self._searches[key]
-        seconds = self._seconds[key[1]][-50:]
-        return (search.trials - search.asked) * (statistics.fmean(seconds) if seconds else 1.0)

@@ -43,7 +43,8 @@ class GridSearcher(Searcher):
             return None
         self._running[trial_id] = job
         kind = "original" if isinstance(job, OriginalJob) else "trial"
-        return {"job": {"kind": kind, **asdict(job)}}
+        # One text: of a mapping, Tune copies and flattens every entry, and keeps a history of every number in it.
+        return {"job": json.dumps({"kind": kind, **asdict(job)})}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A replicate that is not its trial's last."""
@@ -127,8 +128,14 @@ def slots(spec: StudySpec) -> int:
     return max(1, min(fitting, spec.resources.concurrent or fitting))
 
 
-def run_grid(plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]], None]) -> None:
-    """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C)."""
+def run_grid(
+    plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]], None], worker: type[Worker] = Worker
+) -> None:
+    """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C).
+
+    Args:
+        worker: what runs in the actors.
+    """
     spec = plan.study.spec
     # Both are read when the Tuner is built: file loggers would cost more than a short trial, and Tune's own
     # snapshots are not needed, since resuming reads the log.
@@ -138,7 +145,7 @@ def run_grid(plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]],
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(Worker, spec=spec, originals=str(originals.resolve())), resources),
+            tune.with_resources(tune.with_parameters(worker, spec=spec, originals=str(originals.resolve())), resources),
             tune_config=tune.TuneConfig(
                 search_alg=GridSearcher(plan, record),
                 num_samples=-1,

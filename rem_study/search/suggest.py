@@ -12,10 +12,12 @@ import warnings
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from rem_study.seeds import derive_seed
-from rem_study.space import Configuration, FloatParameter, IntParameter, SearchSpace
+from rem_study.space import Configuration, FloatParameter, IntParameter, Parameter, SearchSpace
 from rem_study.spec import SamplerSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -37,6 +39,7 @@ class CellSearch:
         self._space, self._sampler, self._in_flight, self._seed = space, sampler, in_flight, seed
         self.trials = trials
         self.asked = 0
+        self._shared = _shared_by_all(space)
         self._study = optuna.create_study(direction="maximize")
         self._open: dict[int, optuna.Trial] = {}
         self._scores: dict[int, float | None] = {}
@@ -110,4 +113,37 @@ class CellSearch:
         seed = derive_seed(*self._seed, number) % 2**32
         if self._sampler.name == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._sampler.startup_trials)
+        return _CellSampler(self._shared, seed=seed, n_startup_trials=self._sampler.startup_trials)
+
+
+class _CellSampler(optuna.samplers.TPESampler):
+    """TPE that is told which parameters every trial has; Optuna would find the same ones in all trials at each ask."""
+
+    def __init__(self, shared: dict[str, BaseDistribution], **options: Any) -> None:
+        super().__init__(**options)
+        self._shared = shared
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What is modelled jointly; the others are sampled one by one."""
+        return self._shared
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, FloatParameter):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    if isinstance(parameter, IntParameter):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
+    return CategoricalDistribution(parameter.choices)
+
+
+def _shared_by_all(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The searched parameters that no searched one switches on or off, in alphabetical order, as Optuna has them."""
+    defaults, parameters = space.defaults, space.parameters
+    shared = {
+        name: _distribution(parameter)
+        for name, parameter in sorted(parameters.items())
+        if parameter.search
+        and space.is_active(name, defaults)
+        and not any(parameters[other].search for other in parameter.when)
+    }
+    return {name: distribution for name, distribution in shared.items() if not distribution.single()}

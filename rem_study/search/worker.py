@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from rem_study.originals import OriginalStore, Setting
-from rem_study.spec import StudySpec
+from rem_study.spec import CorruptionSpec, StudySpec
 from rem_study.trial import Cell, Trial, cells_of, identity, run_trial
 
 
@@ -19,7 +19,7 @@ class Worker(tune.Trainable):
     """A Tune trainable whose every step is one original or one replicate, reported as JSON under `record`."""
 
     def setup(self, config: dict[str, Any], spec: StudySpec, originals: str) -> None:
-        """Called once an actor. `config["job"]` is what to run."""
+        """Called once an actor. `config["job"]` is what to run, as JSON."""
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
@@ -31,7 +31,7 @@ class Worker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job for the same actor."""
-        self._job = new_config["job"]
+        self._job = json.loads(new_config["job"])
         self._left = list(self._job.get("replicates", [self._job.get("replicate")]))
         return True
 
@@ -47,13 +47,20 @@ class Worker(tune.Trainable):
         finished = not self._left or record["state"] == "failed"
         return {"record": json.dumps(record), "done": finished}
 
+    def obtain_original(self, corruption: CorruptionSpec, replicate: int) -> dict[str, Any]:
+        """The facts of one original, which is stored from here on. Only here and in `run_trial` is anything trained."""
+        return self._originals.obtain(Setting(self._spec, corruption, replicate, self._device)).facts
+
+    def run_trial(self, trial: Trial) -> dict[str, Any]:
+        """The measured columns of one replicate."""
+        return run_trial(self._spec, trial, self._originals, self._device)
+
     def _train_original(self, replicate: int) -> dict[str, Any]:
         corruption = next(c for c in self._spec.corruptions if c.name == self._job["corruption"])
         start = time.perf_counter()
         record = {"kind": "original", "corruption": corruption.name, "replicate": replicate}
         try:
-            facts = self._originals.obtain(Setting(self._spec, corruption, replicate, self._device)).facts
-            outcome: dict[str, Any] = {"state": "complete", "facts": facts}
+            outcome: dict[str, Any] = {"state": "complete", "facts": self.obtain_original(corruption, replicate)}
         except Exception as error:
             outcome = {"state": "failed", "error": _reason(error)}
         return record | outcome | {"seconds": time.perf_counter() - start}
@@ -63,7 +70,7 @@ class Worker(tune.Trainable):
         trial = Trial(self._cells[job["cell"]], job["method"], job["configuration"], replicate)
         record = {"kind": "replicate", **identity(self._spec, trial, job["trial"], "search")}
         try:
-            return record | run_trial(self._spec, trial, self._originals, self._device)
+            return record | self.run_trial(trial)
         except Exception as error:
             return record | {"state": "failed", "error": _reason(error), "seconds": 0.0}
 
