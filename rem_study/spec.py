@@ -162,7 +162,11 @@ class ResourcesSpec(Frozen):
 
     cpus: PositiveInt = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
+    concurrent: PositiveInt | None = Field(
+        None,
+        description="trials at once; default: what the cluster holds at the start, which is too few where workers are "
+        "added on demand",
+    )
 
 
 class TrackingSpec(Frozen):

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -183,40 +184,42 @@ def _empty(tmp_path: Path) -> Path:
     return folder
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-test-only"}
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """The job server of a Ray head of its own, on free ports, in a folder of its own."""
+    """The job server of a Ray head of its own, on free ports of loopback, in a folder of its own, behind a token."""
     pytest.importorskip("aiohttp_cors", reason="a head that takes jobs needs ray[default]")
-    ray = Path(sys.executable).with_name("ray")
-    command = [str(ray)] if ray.exists() else [sys.executable, "-m", "ray.scripts.scripts"]
     from ray._private.process_watcher import psutil  # Ray brings its own
 
     folder = Path("/tmp") / f"rem-submit-{os.getpid()}"  # a socket's path holds 107 characters at most
-    port, dashboard = _free_port(), _free_port()
-    options = [
-        "--head", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--num-cpus=1",
-        f"--temp-dir={folder}", "--dashboard-agent-listen-port=0", f"--ray-client-server-port={_free_port()}",
-        "--block",
-    ]  # fmt: skip
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {
-        "PATH": path,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    environment = os.environ | TOKEN | {"PATH": path, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # loopback
     environment.pop("PYTHONPATH", None)  # rem_study comes with the job, or not at all
-    with open(tmp_path_factory.mktemp("head") / "log", "w") as log:
-        process = subprocess.Popen([*command, "start", *options], stdout=log, stderr=log, env=environment, cwd="/")
-    try:
-        _wait_for(f"http://127.0.0.1:{dashboard}", process)
-        yield f"http://127.0.0.1:{dashboard}"
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
-        for member in psutil.wait_procs(family, timeout=20)[1]:
-            member.kill()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    log = tmp_path_factory.mktemp("head") / "log"
+    for _ in range(3):  # Ray gives a node 30 s to start, too few on a machine with much else to do
+        dashboard = _free_port()
+        options = [
+            "--head", f"--port={_free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+            "--num-cpus=1", f"--temp-dir={folder}", "--dashboard-agent-listen-port=0", "--disable-usage-stats",
+            f"--ray-client-server-port={_free_port()}", "--block",
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+        with open(log, "w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd="/")
+        try:
+            if _answers(f"http://127.0.0.1:{dashboard}", process):
+                yield f"http://127.0.0.1:{dashboard}"
+                return
+        finally:
+            family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            for member in psutil.wait_procs(family, timeout=20)[1]:
+                member.kill()
+            process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+    pytest.fail(f"the Ray head has not come up: {log.read_text()[-300:]}")
 
 
 def _free_port() -> int:
@@ -225,46 +228,56 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait_for(address: str, head: subprocess.Popen) -> None:
+def _answers(address: str, head: subprocess.Popen) -> bool:
     import requests
 
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and head.poll() is None:
+    headers = {"Authorization": f"Bearer {TOKEN['RAY_AUTH_TOKEN']}"}
+    while head.poll() is None:
         try:
-            if requests.get(f"{address}/api/jobs/", timeout=5).ok:
-                return
+            if requests.get(f"{address}/api/jobs/", headers=headers, timeout=60).ok:
+                return True
         except requests.RequestException:
             pass
         time.sleep(0.5)
-    pytest.fail("the Ray head has not come up")
+    return False
 
 
 @pytest.mark.slow
 def test_the_smoke_study_as_a_job(head, tmp_path):
     runs = tmp_path / "runs"
-    words = [SMOKE, "--address", head, "--root", runs, "--installed"]
 
-    first = submit(*words)
-    assert first.exit_code == 0, first.stderr
-    assert "submitted: job rem-study-smoke" in first.stderr
+    def start(*words: object, **environment: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "rem_study.cli", "submit", str(SMOKE), "--address", head, "--installed"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*command, *map(str, words)], env=os.environ | TOKEN | environment, **pipes)
 
-    again = submit(*words)
-    assert again.exit_code == 2
-    assert "running already, as job rem-study-smoke" in again.stderr.splitlines()[-1]
+    def run(*words: object, **environment: str) -> tuple[int, str, str]:
+        process = start(*words, **environment)
+        out, err = process.communicate()
+        return process.returncode, out, err
 
-    followed = submit(*words, "--follow")
-    assert followed.exit_code == 0, followed.stderr + followed.output[-2000:]
-    assert "running already: job rem-study-smoke" in followed.stderr
-    assert "done: originals 1/1 · trials 8/8" in followed.stdout
+    code, _, err = run("--root", runs, RAY_AUTH_TOKEN="another")
+    assert code == 1 and err.splitlines()[-1].startswith(f"error: {head}: "), err
+
+    first = start("--root", runs, "--follow")
+    lines = [first.stderr.readline(), first.stderr.readline()]
+    assert lines[1] == f"submitted: job rem-study-smoke on {head}\n", lines
+    first.send_signal(signal.SIGINT)  # Ctrl-C ends the following, not the job
+    out, err = first.communicate()
+    assert first.returncode == 1 and "no longer followed; the job goes on" in err, err
+
+    code, _, err = run("--root", runs)
+    assert code == 2 and "running already, as job rem-study-smoke" in err.splitlines()[-1], err
+
+    code, out, err = run("--root", runs, "--follow")
+    assert "running already: job rem-study-smoke" in err
+    assert code == 0 and "done: originals 1/1 · trials 8/8" in out, out[-2000:] + err
     table = pd.read_parquet(runs / "smoke" / "trials.parquet")
     assert len(table) == 8 and (table["state"] == "complete").all()
     assert (runs / "smoke" / "best.yaml").is_file() and (runs / "smoke" / "report.html").is_file()
 
-    finished = submit(*words, "--follow")  # there is nothing left to do, and Ray takes an id only once
-    assert finished.exit_code == 0
-    assert "submitted: job rem-study-smoke~2" in finished.stderr
+    code, _, err = run("--root", runs, "--follow")  # nothing is left to do, and Ray takes an id only once
+    assert code == 0 and "submitted: job rem-study-smoke~2" in err
 
-    failing = submit(SMOKE, "--address", head, "--root", "/proc/none", "--name", "bad", "--installed", "--follow")
-    assert failing.exit_code == 1
-    assert "--root: /proc/none" in failing.stdout
-    assert "error: job rem-study-bad failed" in failing.stderr
+    code, out, err = run("--root", "/proc/none", "--name", "bad", "--follow")
+    assert code == 1 and "--root: /proc/none" in out and "error: job rem-study-bad failed" in err
