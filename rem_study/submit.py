@@ -176,6 +176,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         import requests
+        from ray.job_submission import JobSubmissionClient
 
         if not re.match(r"https?://[^/\s]", address):
             raise InputError(f"--address: {address} must be that of the cluster's dashboard, as in http://HEAD:8265")
@@ -184,8 +185,6 @@ class Cluster:
             logging.getLogger(name).setLevel(logging.WARNING)  # they announce each upload
         with self._one_line(), _no_other_address():
             requests.get(address, timeout=10)  # Ray's own client would wait for minutes
-            from ray.job_submission import JobSubmissionClient
-
             self._client = JobSubmissionClient(address)
 
     def submit(self, package: Package, working_directory: Path, installed: bool = False) -> Submitted:
