@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rem_study import __version__
-from rem_study.errors import InputError, TrackingError, UnlearningError
+from rem_study.errors import ClusterError, InputError, TrackingError, UnlearningError
 
 FOLDER = click.Path(path_type=Path)
 
@@ -25,7 +25,7 @@ class _Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(2)
-        except (TrackingError, UnlearningError) as error:
+        except (ClusterError, TrackingError, UnlearningError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
@@ -67,6 +67,51 @@ def launch(study: Path, overrides: tuple[str, ...], root: Path, name: str | None
     click.echo(f"report:  {outcome.folder / 'report.html'}")
     click.echo(f"best:    {outcome.folder / 'best.yaml'}")
     click.echo(f"runs:    rem-study ui {outcome.folder}")
+
+
+@main.command()
+@_study_options
+@click.option("--address", required=True, metavar="http://HEAD:8265", help="Of the cluster's dashboard.")
+@click.option(
+    "--root",
+    default="/shared/runs",
+    show_default=True,
+    metavar="DIR",
+    help="Where studies' folders lie on the cluster; every node must see it.",
+)
+@click.option("--name", help="Of the study and its folder; default: the study file's.")
+@click.option("--follow", is_flag=True, help="Show the job's log until it ends; exit status 0 if it succeeds.")
+@click.option("--installed", is_flag=True, help="The cluster has rem-study's packages; install none for the job.")
+def submit(
+    study: Path,
+    overrides: tuple[str, ...],
+    address: str,
+    root: str,
+    name: str | None,
+    follow: bool,
+    installed: bool,
+) -> None:
+    """Run the study file STUDY as a job on a Ray cluster, which goes on when this machine is switched off."""
+    from rem_study.submit import submit as run
+
+    cluster, submitted = run(study, address, root, name, overrides, installed)
+    job = submitted.job
+    commands = f"ray job logs {job} --follow --address {cluster.address}\n"
+    commands += f"to stop it:  ray job stop {job} --address {cluster.address}"
+    if not submitted.new and not follow:
+        raise InputError(f"{study}: the study is running already, as job {job}. Follow it: {_again()} --follow")
+    click.echo(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
+    if not follow:
+        click.echo(f"to look:     {commands}", err=True)
+        return
+    try:
+        failure = cluster.follow(job, lambda text: click.echo(text, nl=False))
+    except KeyboardInterrupt:
+        click.echo(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
+        sys.exit(1)
+    if failure:
+        click.echo(f"error: job {job} {failure}", err=True)
+        sys.exit(1)
 
 
 def _again() -> str:

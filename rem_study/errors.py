@@ -9,5 +9,9 @@ class UnlearningError(RuntimeError):
     """A configuration broke the method it was given to (a loss that is not finite, say); the trial fails."""
 
 
+class ClusterError(RuntimeError):
+    """A Ray cluster could not be reached, or refused; the message is one line."""
+
+
 class TrackingError(RuntimeError):
     """MLflow could not be read or written; the message is one line without credentials."""

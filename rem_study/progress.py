@@ -27,25 +27,27 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """Redraws one line on a terminal after each record; says nothing where the output is not one."""
+    """Redraws one line on a terminal after each record; elsewhere, as in a job's log, prints one a minute."""
 
     def __init__(self, plan: GridPlan, stream: TextIO | None = None) -> None:
         self._plan = plan
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._start, self._finished_before = time.monotonic(), plan.finished
-        self._drawn = 0.0
+        self._pause = 0.1 if self._live else 60.0
+        self._drawn = -self._pause
 
     def update(self) -> None:
-        """Redraw, at most ten times a second."""
+        """Redraw, at most ten times a second; print, at most once a minute."""
         now = time.monotonic()
-        if not self._live or now - self._drawn < 0.1:
+        if now - self._drawn < self._pause:
             return
         self._drawn = now
         rate = (self._plan.finished - self._finished_before) / max(now - self._start, 1e-9)
         left = self._plan.trials_total - self._plan.finished
         pace = f" · {rate:.2g} trials/s · about {duration(left / rate)} left" if rate > 0 else ""
-        self._stream.write(f"\r\x1b[2K{describe(self._plan)}{pace}")
+        line = f"{describe(self._plan)}{pace}"
+        self._stream.write(f"\r\x1b[2K{line}" if self._live else f"{line}\n")
         self._stream.flush()
 
     def close(self) -> None:

@@ -223,7 +223,7 @@ class SearchSpace(BaseModel):
         return self.fixed(configuration).defaults
 
 
-def _shipped_folder() -> Traversable:
+def shipped_folder() -> Traversable:
     """`search_spaces/`: package data of an installed wheel, the top-level folder of a checkout otherwise."""
     installed = resources.files("rem_study") / "search_spaces"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "search_spaces"
@@ -231,7 +231,7 @@ def _shipped_folder() -> Traversable:
 
 def known_methods() -> list[str]:
     """The methods that ship with a search space, in alphabetical order."""
-    return sorted(f.name.removesuffix(".yaml") for f in _shipped_folder().iterdir() if f.name.endswith(".yaml"))
+    return sorted(f.name.removesuffix(".yaml") for f in shipped_folder().iterdir() if f.name.endswith(".yaml"))
 
 
 def load_space(method: str, path: Path | None = None) -> SearchSpace:
@@ -239,7 +239,7 @@ def load_space(method: str, path: Path | None = None) -> SearchSpace:
     if method not in known_methods():
         raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")
     if path is None:
-        with resources.as_file(_shipped_folder() / f"{method}.yaml") as shipped:
+        with resources.as_file(shipped_folder() / f"{method}.yaml") as shipped:
             space = parse_file(SearchSpace, shipped)
     else:
         space = parse_file(SearchSpace, path)

@@ -172,7 +172,11 @@ class ResourcesSpec(Frozen):
 
     cpus: PositiveInt = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    concurrent: PositiveInt | None = Field(None, description="trials at once; default: what the cluster holds")
+    concurrent: PositiveInt | None = Field(
+        None,
+        description="trials at once; default: what the cluster holds at the start, which is too few where workers are "
+        "added on demand",
+    )
 
 
 class TrackingSpec(Frozen):
@@ -263,6 +267,11 @@ def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = N
     Raises:
         InputError: one line a mistake, naming file and field.
     """
+    return resolve(read_document(path, overrides, name), str(path), path.parent)
+
+
+def read_document(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> dict[str, Any]:
+    """The study file at `path` as plain values, overrides applied, its fields not checked yet. Raises InputError."""
     document = load_yaml(read_text(path), str(path))
     if not isinstance(document, dict):
         raise InputError(f"{path}: must be a mapping of keys to values")
@@ -271,7 +280,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = N
         _apply(document, override)
     if name is not None:
         document["name"] = name
-    return resolve(document, str(path), path.parent)
+    return document
 
 
 def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:

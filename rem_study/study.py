@@ -16,7 +16,7 @@ import yaml
 from rem_study import __version__
 from rem_study.errors import InputError
 from rem_study.results import artifacts, write_manifest, write_results
-from rem_study.spec import Study, load_study
+from rem_study.spec import DataSpec, Study, load_study
 from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def preflight(study: Study, origin: str) -> None:
     Raises:
         InputError: naming file and field.
     """
-    from rem_study.models.site import select_sites
     from rem_study.originals import Setting
-    from rem_study.unlearning import needed_original
 
     mistakes = []
     try:
@@ -63,21 +61,55 @@ def preflight(study: Study, origin: str) -> None:
                     f"{origin}: objective: score_oracle needs clean labels, corruptions.{corruption.name} has none; "
                     "score_deployable needs none"
                 )
-        network = setting.fresh_network("preflight")
-        for method, space in study.spaces.items():
-            needed = needed_original(method)
-            if needed not in (None, study.spec.original.kind):
-                mistakes.append(f"{origin}: methods.{method}: needs original.kind: {needed}")
-            position = space.parameters.get("layer_position")
-            for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
-                try:
-                    select_sites(network.sites(), str(choice))  # type: ignore[operator]
-                except InputError as error:
-                    mistakes.append(f"{origin}: methods.{method}: {error}")
+        mistakes += _misfits(study, origin, setting.fresh_network("preflight"))
     except InputError as error:
         mistakes.append(f"{origin}: {error}")
     if mistakes:
         raise InputError("\n".join(mistakes))
+
+
+def preflight_without_data(study: Study, origin: str) -> None:
+    """Check what does not take the data themselves, which lie elsewhere: the network, layer positions.
+
+    Raises:
+        InputError: naming file and field.
+    """
+    from rem_study.originals import Setting
+
+    data = study.spec.data
+    known_size = data.image_size or _IMAGE_SIZES.get(data.name)
+    stand_in = study.spec.model_copy(update={"data": DataSpec(image_size=known_size or 64)})
+    try:
+        network = Setting(stand_in, stand_in.corruptions[0], 0).fresh_network("preflight")
+        mistakes = _misfits(study, origin, network)
+    except InputError as error:
+        mistakes = [f"{origin}: {error}"] if known_size else []  # images of their own size may fit
+    if data.root is None and data.name != "digits":
+        mistakes.append(f"{origin}: data.root: {data.name} needs a path")
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+_IMAGE_SIZES = {"digits": 16, "fashion_mnist": 28, "cifar10": 32, "svhn": 32}
+
+
+def _misfits(study: Study, origin: str, network: Any) -> list[str]:
+    """What the methods ask for and this network, or the original, does not have."""
+    from rem_study.models.site import select_sites
+    from rem_study.unlearning import needed_original
+
+    mistakes = []
+    for method, space in study.spaces.items():
+        needed = needed_original(method)
+        if needed not in (None, study.spec.original.kind):
+            mistakes.append(f"{origin}: methods.{method}: needs original.kind: {needed}")
+        position = space.parameters.get("layer_position")
+        for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
+            try:
+                select_sites(network.sites(), str(choice))
+            except InputError as error:
+                mistakes.append(f"{origin}: methods.{method}: {error}")
+    return mistakes
 
 
 def launch(
@@ -120,7 +152,7 @@ def _claim(folder: Path, study: Study) -> None:
                 "choose another --name, or remove the folder"
             )
     content = study.spec.plain()
-    content["tracking"]["uri"] = _without_credentials(study.spec.tracking.uri)
+    content["tracking"]["uri"] = without_credentials(study.spec.tracking.uri)
     write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -131,7 +163,7 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
     return [] if before == after else [prefix.rstrip(".")]
 
 
-def _without_credentials(uri: str | None) -> str | None:
+def without_credentials(uri: str | None) -> str | None:
     """The user's name and password belong into MLFLOW_TRACKING_USERNAME and _PASSWORD, not into a file."""
     return None if uri is None else re.sub(r"://[^/@\s]+@", "://", uri)
 

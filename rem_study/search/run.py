@@ -7,7 +7,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -110,22 +111,48 @@ def connect(address: str | None) -> None:
     if address is not None:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         return
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    with _on_loopback():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray started inside listens on loopback only.
+
+    Ray takes 127.0.0.1 for "find the outward address", and a node that has one listens on all of them. This switch,
+    made to spare macOS and Windows their firewalls' questions, leaves the loopback address as it is.
+    """
+    constants = ray._private.ray_constants
+    name, before = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
+    in_environment = os.environ.get(name)
+    constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"  # here, and in what Ray starts
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+        if in_environment is not None:
+            os.environ[name] = in_environment
 
 
 def slots(spec: StudySpec) -> int:
-    """How many trials fit the cluster at once, or `resources.concurrent` if that is fewer."""
+    """How many trials run at once: `resources.concurrent`, else what fits the cluster as it is now.
+
+    A cluster whose workers come with the work holds none at the start: there, the study must say how many.
+    """
+    if spec.resources.concurrent:
+        return spec.resources.concurrent
     resources = ray.cluster_resources()
     fitting = int(resources.get("CPU", 0) // spec.resources.cpus)
     if spec.resources.gpus:
         fitting = min(fitting, int(resources.get("GPU", 0) / spec.resources.gpus + 1e-9))
-    return max(1, min(fitting, spec.resources.concurrent or fitting))
+    return max(1, fitting)
 
 
 def run_grid(
