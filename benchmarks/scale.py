@@ -25,6 +25,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
@@ -37,7 +38,7 @@ from rem_study.mlflow_runs import TrialKey, quicken_sqlite
 from rem_study.results import write_results
 from rem_study.search.worker import Worker
 from rem_study.seeds import derive_seed
-from rem_study.space import FloatParameter, IntParameter, Value
+from rem_study.space import FloatParameter, IntParameter, SearchSpace, Value
 from rem_study.spec import CorruptionSpec, Study
 from rem_study.store import StudyLog, read_log
 from rem_study.study import LOG_FOLDER, launch, load_resolved, replicate_rows
@@ -61,6 +62,7 @@ class NoTraining(Worker):
         """Every column of a REM trial; best where the configuration is nearest to a point that each cell has."""
         cell, configuration = trial.cell.name, trial.configuration
         space = self._spec.methods[trial.method].space
+        assert isinstance(space, SearchSpace), "a resolved study carries its search spaces"
         places = {
             name: _place(parameter, configuration[name])
             for name, parameter in space.parameters.items()
@@ -179,7 +181,8 @@ class Watch(threading.Thread):
 
 
 def print_blocks(watch: Watch, trials: int) -> None:
-    """One line a thousand trials, then the ratios and the means over all of them."""
+    """One line a thousand trials, then the ratios and the means over all of them; of an interrupted run what it has."""
+    trials = min(trials, watch.readings[-1].trials)
     ends = [1, *range(BLOCK, trials, BLOCK), trials]
     marks = [watch.at(end) for end in ends]
     print("\n| trials | wall s | driver CPU s | of it in the main thread | resident MiB |")
@@ -217,7 +220,7 @@ def write_again(folder: Path, study: Study) -> None:
     copy = folder / "again"
     copy.mkdir()
     log = StudyLog(copy / LOG_FOLDER)
-    timed("log, a write and fsync a record", lambda: [log.append(record) for record in records])
+    timed("log, a write and fsync a record", lambda: deque(map(log.append, records), maxlen=0))
     log.close()
     no_ids: dict[TrialKey, str] = {}
     timed("tables, best.yaml, figures and report", write_results, copy, study, rows, no_ids)
@@ -231,7 +234,9 @@ def start_cluster(nodes: int, temporary: Path) -> Any:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    as_niced_as_the_driver = {"worker_niceness": 0}  # on a busy machine they would starve at Ray's 15
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": as_niced_as_the_driver}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(nodes):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
