@@ -179,7 +179,8 @@ class Watch(threading.Thread):
 
 
 def print_blocks(watch: Watch, trials: int) -> None:
-    """One line a thousand trials, then the ratios and the means over all of them."""
+    """One line a thousand trials, then the ratios and the means over all of them; of an interrupted run what it has."""
+    trials = min(trials, watch.readings[-1].trials)
     ends = [1, *range(BLOCK, trials, BLOCK), trials]
     marks = [watch.at(end) for end in ends]
     print("\n| trials | wall s | driver CPU s | of it in the main thread | resident MiB |")
@@ -231,7 +232,9 @@ def start_cluster(nodes: int, temporary: Path) -> Any:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    as_niced_as_the_driver = {"worker_niceness": 0}  # on a busy machine they would starve at Ray's 15
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": as_niced_as_the_driver}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(nodes):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
