@@ -47,6 +47,10 @@ class Worker(tune.Trainable):
         finished = not self._left or record["state"] == "failed"
         return {"record": json.dumps(record), "done": finished}
 
+    def get_auto_filled_metrics(self, *_: object, **__: object) -> dict[str, Any]:
+        """None: of every number in a result Tune keeps a history, for every trial, to the end of the study."""
+        return {}
+
     def obtain_original(self, corruption: CorruptionSpec, replicate: int) -> dict[str, Any]:
         """The facts of one original, which is stored from here on. Only here and in `run_trial` is anything trained."""
         return self._originals.obtain(Setting(self._spec, corruption, replicate, self._device)).facts
