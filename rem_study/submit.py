@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -120,14 +121,15 @@ def pack(
 
 
 def is_release() -> bool:
-    """Whether the code that runs here came from a package index (PEP 610: no direct_url.json), so that pip finds it."""
-    try:
-        distribution = metadata.distribution(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return False
-    here = Path(rem_study.__file__).resolve()
-    installed = Path(str(distribution.locate_file("rem_study/__init__.py"))).resolve()
-    return here == installed and distribution.read_text("direct_url.json") is None
+    """Whether the code that runs here came from a package index, so that pip finds it: it lies where pip puts
+    packages (a checkout with its own egg-info does not), and without direct_url.json (PEP 610)."""
+    here = Path(rem_study.__file__).resolve().parent
+    for name in ("purelib", "platlib"):
+        packages = sysconfig.get_path(name)
+        for distribution in metadata.distributions(name=DISTRIBUTION, path=[packages]):
+            if here == Path(packages).resolve() / "rem_study":
+                return distribution.read_text("direct_url.json") is None
+    return False
 
 
 def _public(version: str) -> str:

@@ -257,8 +257,9 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_resume(tmp_path):
     out, err = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert out == ""
-    assert [line for line in err.splitlines() if line] == [err.strip()]
-    assert "launch again: rem-study launch" in err
+    *progress, last = [line for line in err.splitlines() if line]
+    assert last.startswith("stopped: ") and "launch again: rem-study launch" in last
+    assert all(line.startswith("originals ") for line in progress)  # on a slow machine there are some
 
 
 @pytest.mark.parametrize("records", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 20, 29))])
