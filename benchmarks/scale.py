@@ -34,8 +34,9 @@ from typing import Any
 
 import yaml
 
-from rem_study.mlflow_runs import TrialKey, quicken_sqlite
+from rem_study.mlflow_runs import quicken_sqlite
 from rem_study.results import write_results
+from rem_study.rows import TrialKey
 from rem_study.search.worker import Worker
 from rem_study.seeds import derive_seed
 from rem_study.space import FloatParameter, IntParameter, SearchSpace, Value
@@ -223,7 +224,7 @@ def write_again(folder: Path, study: Study) -> None:
     timed("log, a write and fsync a record", lambda: deque(map(log.append, records), maxlen=0))
     log.close()
     no_ids: dict[TrialKey, str] = {}
-    timed("tables, best.yaml, figures and report", write_results, copy, study, rows, no_ids)
+    timed("tables, best.yaml, figures and report", write_results, copy, study, rows, {}, no_ids)
     quicken_sqlite()  # as `rem-study sync` does
     timed("MLflow sync from nothing", sync, f"sqlite:///{copy / 'mlflow.db'}", study.spec.name, rows)
 

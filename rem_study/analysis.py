@@ -16,6 +16,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from rem_study.confirmation import interval, mean_over_cells, regrets, whole_trials
+from rem_study.health import Selection, examine
+from rem_study.space import SearchSpace
+
 CELL = ["dataset", "model", "cell"]
 KEY = [*CELL, "method"]
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
@@ -33,18 +37,19 @@ def _schema(strings: str, integers: str, order: str) -> pa.Schema:
 _PLACE = "dataset model corruption regularity regularity_rank discovery_rate cell method trial"
 
 TRIALS_SCHEMA = _schema(
-    strings="study dataset model corruption regularity_rank cell method phase state config curves mlflow_run_id error",
+    strings="study dataset model corruption regularity_rank cell method phase proposed_by state config curves "
+    "mlflow_run_id error",
     integers="trial replicate sample_passes",
-    order=f"study {_PLACE} phase replicate state config healed healed_discovered healed_undiscovered utility "
-    "test_accuracy utility_x_healed forget_accuracy retain_accuracy score_oracle score_deployable score "
-    "epochs sample_passes seconds curves mlflow_run_id error",
+    order=f"study {_PLACE} phase proposed_by replicate state config memorised healed healed_discovered "
+    "healed_undiscovered utility test_accuracy utility_x_healed forget_accuracy retain_accuracy score_oracle "
+    "score_deployable score score_healed score_utility epochs sample_passes seconds curves mlflow_run_id error",
 )
 CELLS_SCHEMA = _schema(
     strings="dataset model corruption regularity_rank cell method config health",
     integers="trial replicates trials pruned failed sample_passes",
-    order=f"{_PLACE} config search_score healed utility test_accuracy utility_x_healed utility_x_healed_low "
-    "utility_x_healed_high default_utility_x_healed gain gain_low gain_high replicates trials pruned failed "
-    "sample_passes seconds health",
+    order=f"{_PLACE} memorised config search_score shrinkage healed utility test_accuracy utility_x_healed "
+    "utility_x_healed_low utility_x_healed_high default_utility_x_healed gain gain_low gain_high replicates trials "
+    "pruned failed sample_passes seconds health",
 )
 
 
@@ -127,67 +132,99 @@ def trial_means(trials: pd.DataFrame, phases: Sequence[str] = ("search",)) -> pd
     return means.reset_index()
 
 
-def _measured_regularity(trials: pd.DataFrame) -> pd.Series:
-    """By (dataset, model, corruption): the mean over replicates, each of which has its own original."""
+def _measured(trials: pd.DataFrame, column: str) -> pd.Series:
+    """By (dataset, model, corruption): the column's mean over replicates, each of which has its own original."""
     place = ["dataset", "model", "corruption"]
-    return trials.groupby([*place, "replicate"])["regularity"].first().groupby(level=place).mean()
+    return trials.groupby([*place, "replicate"])[column].first().groupby(level=place).mean()
 
 
-def _health(counts: Mapping[str, int], selected: pd.Series | None, default_finished: bool, gain: float) -> str:
-    """Every trial failed; no finished trial; else whether the default finished and whether searching beat
-    it."""
-    if counts["trials"] and counts["failed"] == counts["trials"]:
-        return "every trial failed"
-    if selected is None:
-        return "no finished trial"
-    words = []
-    if not default_finished:
-        words.append("default not finished")
-    elif gain <= TIE and counts["trials"] > 1:
-        words.append("no gain over the default")
-    return "; ".join(words)
-
-
-def cells_frame(trials: pd.DataFrame) -> pd.DataFrame:
+def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None = None) -> pd.DataFrame:
     """One row a (cell, method), with CELLS_SCHEMA's columns, by rising regularity, discovery rate and method.
 
-    Selected: the finished search trial with the highest mean `score`, ties to the lowest number. Its scores
-    are means over its replicates on the report split; trial 0 is the default configuration and `gain` =
-    selected − default. Without a finished trial the scores are null and `health` says why. `trials`, `pruned`
-    and `failed` count search trials; `sample_passes` and `seconds` sum every row of the (cell, method),
-    whatever its phase.
+    Selected: the finished search trial with the highest mean `score`, ties to the lowest number. Its scores are means
+    over its replicates on the report split; trial 0 is the default configuration and `gain` = selected − default.
+    Where the selection ran whole on fresh replicates, the scores are theirs, with 95 % intervals (the gain's paired),
+    and `shrinkage` is the mean `score` of the search minus that of the fresh replicates; of several that were
+    confirmed, the one with the best mean `score` there is reported. Without a finished trial the scores are null.
+    `trials`, `pruned` and `failed` count search trials; `sample_passes` and `seconds` sum every row of the
+    (cell, method), whatever its phase. `health`: see `rem_study.health`.
+
+    Args:
+        spaces: the methods' search spaces, for the health rules that need them.
     """
     means = trial_means(trials)
     by_key = {key: rows for key, rows in means.groupby(KEY)}
-    regularity = _measured_regularity(trials)
+    confirmed = whole_trials(trials[trials["phase"] == "confirm"])
+    fresh_by_key = {key: rows for key, rows in confirmed.groupby(KEY)}
+    regularity = _measured(trials, "regularity")
+    memorised = _measured(trials, "memorised")
     records = []
     for key, rows in trials.groupby(KEY):
         searched = by_key.get(key, means.iloc[:0])
         finished = searched[searched["finished"]].sort_values(["score", "trial"], ascending=[False, True])
-        selected = None if finished.empty else finished.iloc[0]
-        default = finished.loc[finished["trial"] == 0, "utility_x_healed"]
-        counts = {"trials": len(searched)}
-        counts |= {state: int((searched["state"] == state).sum()) for state in ("pruned", "failed")}
         first = rows.iloc[0]
+        place = (first["dataset"], first["model"], first["corruption"])
         ranks = rows["regularity_rank"].dropna()
-        record: dict[str, Any] = {
+        record: dict[str, Any] = dict.fromkeys(CELLS_SCHEMA.names, np.nan)
+        record |= {
             **{name: first[name] for name in (*KEY, "corruption", "discovery_rate")},
-            "regularity": regularity.get((first["dataset"], first["model"], first["corruption"]), np.nan),
+            "regularity": regularity.get(place, np.nan),
             "regularity_rank": None if ranks.empty else ranks.iloc[0],
-            "default_utility_x_healed": default.iloc[0] if len(default) else np.nan,
+            "memorised": memorised.get(place, np.nan),
+            "config": None,
             "replicates": 0,
-            "gain": np.nan,
-            **counts,
+            "trials": len(searched),
+            **{state: int((searched["state"] == state).sum()) for state in ("pruned", "failed")},
             "sample_passes": int(rows["sample_passes"].sum()),
             "seconds": float(rows["seconds"].sum()),
         }
-        if selected is not None:
-            record |= {name: selected[name] for name in (*REPORTED, "trial", "config", "replicates")}
-            record["search_score"] = selected["score"]
-            record["gain"] = selected["utility_x_healed"] - record["default_utility_x_healed"]
-        record["health"] = _health(counts, selected, len(default) > 0, record["gain"])
+        fresh = fresh_by_key.get(key, confirmed.iloc[:0])
+        record |= _confirmed_scores(fresh, finished) or _searched_scores(finished)
+        default_finished = bool((finished["trial"] == 0).any() or (fresh["trial"] == 0).any())
+        record["health"] = examine(Selection(record, (spaces or {}).get(first["method"]), default_finished))
         records.append(record)
     return _ordered(pd.DataFrame(records, columns=CELLS_SCHEMA.names))
+
+
+def _searched_scores(finished: pd.DataFrame) -> dict[str, Any]:
+    """What the search's own replicates say of the best of its `finished` trials (best first)."""
+    default = finished.loc[finished["trial"] == 0, "utility_x_healed"]
+    scores: dict[str, Any] = {"default_utility_x_healed": default.iloc[0] if len(default) else np.nan}
+    if not finished.empty:
+        selected = finished.iloc[0]
+        scores |= {name: selected[name] for name in (*REPORTED, "trial", "config", "replicates")}
+        scores["search_score"] = selected["score"]
+        scores["gain"] = selected["utility_x_healed"] - scores["default_utility_x_healed"]
+    return scores
+
+
+def _confirmed_scores(fresh: pd.DataFrame, finished: pd.DataFrame) -> dict[str, Any] | None:
+    """What fresh replicates say of the selected trial and of the default; None if it did not run whole on them."""
+    chosen = fresh[fresh["proposed_by"] == "selected"]
+    if chosen.empty:
+        return None
+    by_trial = chosen.groupby("trial")["score"].mean().reset_index()
+    number = int(by_trial.sort_values(["score", "trial"], ascending=[False, True])["trial"].iloc[0])
+    rows = chosen[chosen["trial"] == number].set_index("replicate").sort_index()
+    default = fresh[fresh["trial"] == 0].set_index("replicate")["utility_x_healed"]
+    gain = rows["utility_x_healed"] - default.reindex(rows.index)
+    search_score = finished.loc[finished["trial"] == number, "score"].iloc[0]
+    low, high = interval(rows["utility_x_healed"], 0, 1)
+    gain_low, gain_high = interval(gain, -1, 1)
+    return {
+        **{name: float(rows[name].mean()) for name in REPORTED},
+        "trial": number,
+        "config": rows["config"].iloc[0],
+        "replicates": len(rows),
+        "search_score": search_score,
+        "shrinkage": search_score - float(rows["score"].mean()),
+        "default_utility_x_healed": float(default.mean()),
+        "utility_x_healed_low": low,
+        "utility_x_healed_high": high,
+        "gain": float(gain.mean()),
+        "gain_low": gain_low,
+        "gain_high": gain_high,
+    }
 
 
 def _ordered(cells: pd.DataFrame) -> pd.DataFrame:
@@ -230,32 +267,56 @@ def methods_frame(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def universal(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """By method, the configuration with the least worst regret among those finished in every cell of the
-    study.
+    """By method, one configuration for all cells: the one with the least worst regret.
 
+    Where each cell's winner ran in every cell (`confirm.everywhere`), candidates are the winners and the default, on
+    fresh replicates, with the interval of the mean over cells. Otherwise they are the search trials that happen to
+    have finished in every cell, the default among them.
     Regret in a cell: the selected utility × healed minus this configuration's, on the report split (negative
     where the choice was beaten). Ties go to the higher mean, then to the first in text order. A method
-    without such a configuration is absent. Gives {config, utility_x_healed: {mean, low, high}, worst_regret};
-    low and high are None.
+    without such a configuration is absent. Gives {config, utility_x_healed: {mean, low, high}, worst_regret,
+    best_mean: the same of the candidate with the best mean}.
     """
-    cells = cells_frame(trials)
-    everywhere = len(cells.drop_duplicates(CELL))
-    means = trial_means(trials, phases=("search", "transfer"))
     found = {}
-    for method, rows in means[means["finished"]].groupby("method"):
-        scores = rows.pivot_table(index="config", columns=CELL, values="utility_x_healed").dropna()
-        if scores.empty or scores.shape[1] < everywhere:
+    for method in sorted(trials["method"].unique()):
+        regret, fresh = regrets(trials, method), True
+        if regret.empty:
+            regret, fresh = _search_regrets(trials, method), False
+        if regret.empty:
             continue
-        selected = cells[cells["method"] == method].set_index(CELL)["utility_x_healed"]
-        regret = scores.rsub(selected, axis="columns")
-        ranked = pd.DataFrame({"worst": regret.max(axis=1), "mean": scores.mean(axis=1)}).round(12).reset_index()
-        winner = ranked.sort_values(["worst", "mean", "config"], ascending=[True, False, True]).iloc[0]
-        found[str(method)] = {
-            "config": json.loads(winner["config"]),
-            "utility_x_healed": _interval(winner["mean"]),
-            "worst_regret": float(winner["worst"]),
-        }
+        ranked = pd.DataFrame({"worst": regret.max(axis=1), "mean": -regret.mean(axis=1)}).round(12).reset_index()
+        by_worst = ranked.sort_values(["worst", "mean", "config"], ascending=[True, False, True]).iloc[0]
+        by_mean = ranked.sort_values(["mean", "worst", "config"], ascending=[False, True, True]).iloc[0]
+
+        def told(row: pd.Series, method: str = method, fresh: bool = fresh) -> dict[str, Any]:
+            if fresh:
+                score = _interval(*mean_over_cells(trials, method, row["config"]))
+            else:
+                score = _interval(_mean_in_search(trials, method, row["config"]))
+            return {
+                "config": json.loads(row["config"]),
+                "utility_x_healed": score,
+                "worst_regret": float(row["worst"]),
+            }
+
+        found[method] = told(by_worst) | {"best_mean": told(by_mean)}
     return found
+
+
+def _search_regrets(trials: pd.DataFrame, method: str) -> pd.DataFrame:
+    """As `confirmation.regrets`, of search trials that have finished in every cell."""
+    means = trial_means(trials[trials["method"] == method])
+    means = means[means["finished"]]
+    scores = means.pivot_table(index="config", columns=CELL, values="utility_x_healed").dropna()
+    if scores.shape[1] < len(trials.drop_duplicates(CELL)):
+        return scores.iloc[:0]
+    best = means.sort_values(["score", "trial"], ascending=[False, True]).groupby(CELL)["utility_x_healed"].first()
+    return scores.rsub(best, axis="columns")
+
+
+def _mean_in_search(trials: pd.DataFrame, method: str, config: str) -> float:
+    means = trial_means(trials[trials["method"] == method])
+    return float(means.loc[means["finished"] & (means["config"] == config), "utility_x_healed"].mean())
 
 
 def _number(value: Any) -> float | None:

@@ -14,24 +14,29 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     preflight(study, str(path))
     spec = study.spec
     cells = len(spec.corruptions) * len(spec.discovery_rates)
-    replicates = spec.budget.replicates
+    replicates, fresh = spec.budget.replicates, spec.confirm.replicates
+    originals = len(spec.corruptions) * (replicates + fresh)
     lines = [
         f"{spec.name}: {spec.data.name}, {spec.model.name}, objective {spec.objective}, protocol {spec.protocol}",
         f"cells      {cells} = {len(spec.corruptions)} corruptions x {len(spec.discovery_rates)} discovery rates",
-        f"originals  {len(spec.corruptions) * replicates} (each {spec.original.epochs} epochs, trained once)",
+        f"originals  {originals} (each {spec.original.epochs} epochs, trained once)",
     ]
-    total, epochs = 0, 0.0
+    total, rows, epochs = 0, 0, 0.0
+    limit = "at most " if spec.budget.sample_passes else ""
     for method, space in study.spaces.items():
-        trials = cells * study.trials(method)
-        total += trials
-        epochs += (
-            trials
-            * replicates
-            * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
-        )
-        lines.append(f"  {method:14} {study.trials(method)} trials a cell, {trials} in all")
-    epochs += len(spec.corruptions) * replicates * spec.original.epochs
-    lines.append(f"trials     {total}, each on {replicates} replicate(s): {total * replicates} rows in trials.parquet")
+        a_cell = study.trials(method)
+        confirmed = min(spec.confirm.top + 1, a_cell) if fresh else 0
+        if spec.confirm.everywhere:  # every cell's winner and the default, unless some are the same
+            confirmed = min(cells + spec.confirm.top, a_cell)
+        total += cells * a_cell
+        runs = cells * (a_cell * replicates + confirmed * fresh)
+        rows += runs
+        epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        again = f", then {confirmed} on fresh replicates" if confirmed else ""
+        lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
+    epochs += originals * spec.original.epochs
+    each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
+    lines.append(f"trials     {limit}{total}, each on {each}: about {rows} rows in trials.parquet")
     lines.append(
         f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,10 +56,20 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie.")
 @click.option("--name", help="Of the study and its folder; default: the study file's.")
 @click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
-def launch(study: Path, overrides: tuple[str, ...], root: Path, name: str | None, address: str | None) -> None:
+@click.option("--warm-start", type=FOLDER, metavar="BEST.yaml", help="Begin with what another study found.")
+def launch(
+    study: Path,
+    overrides: tuple[str, ...],
+    root: Path,
+    name: str | None,
+    address: str | None,
+    warm_start: Path | None,
+) -> None:
     """Run the study file STUDY, or go on with it where it was left."""
     from rem_study.study import launch as run
 
+    if warm_start is not None:
+        overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
     outcome = run(study, root, name, address, overrides)
     if not outcome.done:
         click.echo(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)

@@ -20,11 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Row = Mapping[str, Any]
-"""A row of trials.parquet, `config` as a mapping; with `start_time` and `end_time` in epoch milliseconds."""
-
-TrialKey = tuple[str, str, int]
-"""(cell, method, trial)"""
+from rem_study.rows import Row, TrialKey, trial_key
 
 KEY = "rem_study.key"
 REPLICATES = "rem_study.replicates"
@@ -32,16 +28,11 @@ PARENT = "mlflow.parentRunId"
 
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 _CELL_TAGS = ("dataset", "model", "corruption", "regularity", "discovery_rate", "cell")
-_TRIAL_TAGS = (*_CELL_TAGS, "method", "trial", "phase", "state", "error")
+_TRIAL_TAGS = (*_CELL_TAGS, "method", "trial", "phase", "proposed_by", "state", "error")
 _NOT_METRICS = {*_TRIAL_TAGS, "replicate", "start_time", "end_time"}
 _LONGEST_TAG = 1_000
 _METRICS_PER_BATCH = 800  # a batch takes 1,000 metrics, parameters and tags together
 _MetricPoint = tuple[str, float, int, int]  # name, value, epoch milliseconds, step
-
-
-def trial_key(row: Row) -> TrialKey:
-    """The trial that a row belongs to."""
-    return row["cell"], row["method"], int(row["trial"])
 
 
 @dataclass
@@ -102,13 +93,14 @@ class StudyRuns:
 
     def write(self, key: TrialKey, rows: Sequence[Row], state: str | None) -> int:
         """Completes a trial's run with the replicates that it lacks, and ends it if `state` is given."""
-        cell, method, trial = key
-        name = "/".join((self._name, cell, method, str(trial)))
+        cell, method, phase, trial = key
+        name = "/".join((self._name, cell, method, phase, str(trial)))
         run = self._runs.get(name)
         if run is None:
             if not rows:
                 return 0  # its rows were dropped: left to `sync`
-            run = self._create(name, f"{method} #{trial} · {cell}", rows[0]["start_time"], self._cell(rows[0]))
+            shown = f"{method} #{trial}" if phase == "search" else f"{method} {phase} #{trial}"
+            run = self._create(name, f"{shown} · {cell}", rows[0]["start_time"], self._cell(rows[0]))
         missing = {row["replicate"]: row for row in rows if row["replicate"] not in run.replicates}
         tags = _tags(list(missing.values())[-1], _TRIAL_TAGS) if missing else {}
         if missing:
@@ -144,7 +136,7 @@ class StudyRuns:
 
     def run_ids(self) -> dict[TrialKey, str]:
         trials = [run for run in list(self._runs.values()) if "trial" in run.tags]
-        return {(run.tags["cell"], run.tags["method"], int(run.tags["trial"])): run.id for run in trials}
+        return {trial_key(run.tags): run.id for run in trials}
 
     def _cell(self, row: Row) -> dict[str, str]:
         """The tags that a new trial's run starts with; its cell's run exists and runs from here on."""

@@ -11,7 +11,8 @@ from rem_study.search.plan import GridPlan
 
 def describe(plan: GridPlan) -> str:
     """`originals 3/3 · trials 45/225 (1 failed) · cells 2/9`."""
-    failed = f" ({plan.failed} failed)" if plan.failed else ""
+    notes = [f"{count} {what}" for count, what in ((plan.failed, "failed"), (plan.pruned, "pruned")) if count]
+    failed = f" ({', '.join(notes)})" if notes else ""
     return (
         f"originals {plan.originals_ready}/{plan.originals_total} · "
         f"trials {plan.finished}/{plan.trials_total}{failed} · "

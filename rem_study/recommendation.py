@@ -149,6 +149,11 @@ class _Best(_Part):
     cells: list[_Cell]
 
 
+def read_best(path: Path) -> _Best:
+    """A best.yaml, checked. Raises InputError."""
+    return _read(path)[1]
+
+
 def _read(best: Path | str | Mapping[str, Any]) -> tuple[str, _Best]:
     if isinstance(best, Mapping):
         return "best", validate(_Best, dict(best), "best")

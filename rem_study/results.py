@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,39 @@ from typing import Any
 import yaml
 
 from rem_study import __version__
+from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
 from rem_study.store import write_atomically
 
 
 def write_results(
-    folder: Path, study: Study, rows: list[dict[str, Any]], run_ids: dict[tuple[str, str, int], str]
+    folder: Path,
+    study: Study,
+    rows: list[dict[str, Any]],
+    states: Mapping[TrialKey, str],
+    run_ids: Mapping[TrialKey, str],
 ) -> None:
-    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows."""
+    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows.
+
+    Args:
+        states: how each trial ended; whether one was pruned stands in no row.
+    """
     import pyarrow.parquet
 
     from rem_study.analysis import best, cells_frame, cells_table, trials_table
     from rem_study.report import write_report
 
-    table = trials_table(
-        {k: canonical_json(v) if k == "curves" and v is not None else v for k, v in row.items() if k not in _TIMES}
-        | {"mlflow_run_id": run_ids.get((row["cell"], row["method"], row["trial"]))}
-        for row in rows
-    )
+    def as_in_table(row: dict[str, Any]) -> dict[str, Any]:
+        shown = {name: value for name, value in row.items() if name not in _TIMES}
+        if row.get("curves") is not None:
+            shown["curves"] = canonical_json(row["curves"])
+        if states.get(trial_key(row)) == "pruned":
+            shown["state"] = "pruned"
+        return shown | {"mlflow_run_id": run_ids.get(trial_key(row))}
+
+    table = trials_table(map(as_in_table, rows))
     trials = table.to_pandas()
-    cells = cells_frame(trials)
+    cells = cells_frame(trials, study.spaces)
     for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(content, sink)

@@ -218,6 +218,22 @@ class SearchSpace(BaseModel):
         if name not in self.parameters:
             raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(self.parameters)}")
 
+    def check_searched(self, configuration: Configuration) -> None:
+        """Check that a search could have suggested `configuration`. Raises InputError naming the parameter."""
+        if missing := [name for name in self.parameters if name not in configuration]:
+            raise InputError(f"{missing[0]}: is missing")
+        for name, value in configuration.items():
+            self._check_known(name)
+            parameter = self.parameters[name]
+            try:
+                parameter.check(value)
+            except ValueError as error:
+                raise InputError(f"{name}: {error}") from None
+            if parameter.search and self.is_active(name, configuration) and not parameter.reaches(value):
+                raise InputError(f"{name}: {value!r} is out of this study's reach")
+            if not parameter.search and value != parameter.default:
+                raise InputError(f"{name}: is held at {parameter.default!r} by this study, not at {value!r}")
+
     def complete(self, configuration: Configuration) -> Configuration:
         """`configuration` checked and filled up with defaults. Raises InputError naming the parameter."""
         return self.fixed(configuration).defaults

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.errors import InputError
 from rem_study.frozen import Frozen, LocalPath, PositiveFloat, PositiveInt, Share
-from rem_study.space import SearchSpace, load_space
+from rem_study.space import Configuration, SearchSpace, load_space
 from rem_study.yaml_file import load_yaml, read_text, validate
 
 
@@ -139,6 +139,19 @@ PathOrSpace = Annotated[
 ]
 
 
+class StartSpec(Frozen):
+    """A configuration to begin with, and where it comes from."""
+
+    source: str = Field(description="the cell of another study, or universal")
+    config: Configuration
+
+
+PathOrStarts = Annotated[
+    Annotated[str, Tag("path")] | Annotated[dict[str, dict[str, tuple[StartSpec, ...]]], Tag("mapping")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "mapping"),
+]
+
+
 class MethodSpec(Frozen):
     """What a study says of one method."""
 
@@ -158,13 +171,63 @@ class BudgetSpec(Frozen):
     trials: PositiveInt = 8
     replicates: PositiveInt = 1
     in_flight: PositiveInt = Field(1, description="trials of one (cell, method) that may run at once")
+    sample_passes: PositiveInt | None = Field(
+        None,
+        description="samples taken forward and backward that one (cell, method) may spend on its search: no new trial "
+        "is begun once they are spent, and trials is then the most that it may try; default: no limit",
+    )
 
 
 class SamplerSpec(Frozen):
-    """Optuna's sampler for each (cell, method)."""
+    """Optuna's sampler for each (cell, method).
 
-    name: Literal["tpe", "random"] = "tpe"
-    startup_trials: PositiveInt = Field(4, description="trials before TPE models anything; the default is one of them")
+    `nsga2` searches for the front of the objective's two factors (`score_healed`, `score_utility`); what is selected in
+    the end is the trial with the best objective all the same.
+    """
+
+    name: Literal["tpe", "gp", "random", "qmc", "nsga2"] = "tpe"
+    startup_trials: PositiveInt = Field(
+        4, description="trials before tpe and gp model anything (the default is one of them); nsga2: its population"
+    )
+
+
+class PrunerSpec(Frozen):
+    """Optuna's pruner: whether a trial is given up before its last replicate, for what its first ones gave.
+
+    A trial is compared within its own cell and method, and with those results only that its suggestion could see.
+    """
+
+    name: Literal["none", "median", "wilcoxon"] = "none"
+    startup_trials: PositiveInt = Field(4, description="whole trials that median needs to compare with")
+    p_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="wilcoxon: one-sided p below which a trial counts as worse than the best one"
+    )
+
+
+class NeighboursSpec(Frozen):
+    """Transfer: what the adjacent cells found first is tried early in each cell."""
+
+    from_trial: PositiveInt | None = Field(
+        None,
+        description="the best configuration of each adjacent cell's first from_trial trials is tried here from trial "
+        "from_trial on (lower and higher discovery rate, lower and higher regularity); default: none is",
+    )
+
+
+class ConfirmSpec(Frozen):
+    """Fresh replicates for the selected configurations and the default, which no search has seen."""
+
+    replicates: Annotated[int, Field(ge=0)] = Field(0, description="how many; 2 or more give intervals; 0: none")
+    top: PositiveInt = Field(1, description="how many of each (cell, method)'s best configurations are confirmed")
+    everywhere: bool = Field(
+        False, description="also run every cell's best configuration in all other cells, for the universal one"
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> ConfirmSpec:
+        if self.everywhere and not self.replicates:
+            raise ValueError("everywhere: needs replicates of 1 or more")
+        return self
 
 
 class ResourcesSpec(Frozen):
@@ -213,6 +276,14 @@ class StudySpec(Frozen):
     )
     budget: BudgetSpec = BudgetSpec()
     sampler: SamplerSpec = SamplerSpec()
+    pruner: PrunerSpec = PrunerSpec()
+    neighbours: NeighboursSpec = NeighboursSpec()
+    confirm: ConfirmSpec = ConfirmSpec()
+    warm_start: PathOrStarts | None = Field(
+        None,
+        description="another study's best.yaml, relative to the study file: the configurations of its nearest cell and "
+        "for its whole grid are tried right after the default; written out by method and cell in the study's folder",
+    )
     resources: ResourcesSpec = ResourcesSpec()
     seed: Annotated[int, Field(ge=0)] = 0
     tracking: TrackingSpec = TrackingSpec()
@@ -229,6 +300,14 @@ class StudySpec(Frozen):
     def _ids_of_all_training_images(self) -> StudySpec:
         if self.data.train_samples and any(isinstance(corruption, GivenSpec) for corruption in self.corruptions):
             raise ValueError("data.train_samples: must be left out, since given ids count all training images")
+        return self
+
+    @model_validator(mode="after")
+    def _prunable(self) -> StudySpec:
+        if self.pruner.name != "none" and self.sampler.name == "nsga2":
+            raise ValueError("pruner.name: nsga2 has two objectives, and Optuna prunes with one only")
+        if self.pruner.name != "none" and self.budget.replicates == 1:
+            raise ValueError("pruner.name: a trial of one replicate (budget.replicates) has nothing to stop before")
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -306,6 +385,13 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
                 mistakes.append(f"{origin}: methods.{method}.{field}.{error}")
         spaces[method] = space
         resolved[method] = method_spec.model_copy(update={"space": base})
+    if not mistakes and spec.warm_start is not None:
+        from rem_study.warm_start import starting_points
+
+        try:
+            spec = spec.model_copy(update={"warm_start": starting_points(spec, spaces, folder)})
+        except InputError as error:
+            mistakes += [f"{origin}: warm_start: {line}" for line in str(error).splitlines()]
     if mistakes:
         raise InputError("\n".join(mistakes))
     return Study(spec=spec.model_copy(update={"methods": resolved}), spaces=spaces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import cell_name
 from rem_study.store import read_log
 from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
@@ -16,14 +17,16 @@ def describe(folder: Path) -> str:
     records, damaged = read_log(folder / LOG_FOLDER)
     rows = replicate_rows(records)
     spec = study.spec
-    replicates: Counter[tuple[str, str, int]] = Counter()
+    replicates: Counter[TrialKey] = Counter()
     failed = set()
     for row in rows:
-        key = (row["cell"], row["method"], row["trial"])
-        replicates[key] += 1
+        if row["phase"] != "search":
+            continue
+        replicates[trial_key(row)] += 1
         if row["state"] == "failed":
-            failed.add(key)
-    finished = {key for key, count in replicates.items() if count == spec.budget.replicates} | failed
+            failed.add(trial_key(row))
+    pruned = {trial_key(record) for record in records if record["kind"] == "pruned"}
+    finished = {key for key, count in replicates.items() if count == spec.budget.replicates} | failed | pruned
     cells = [cell_name(c.name, rate) for c in spec.corruptions for rate in spec.discovery_rates]
     total = len(cells) * sum(study.trials(method) for method in spec.methods)
     originals = {(r["corruption"], r["replicate"]) for r in records if r["kind"] == "original"}

@@ -16,10 +16,12 @@ import yaml
 from rem_study import __version__
 from rem_study.errors import InputError
 from rem_study.results import artifacts, write_manifest, write_results
+from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import DataSpec, Study, load_study
 from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
 
 if TYPE_CHECKING:
+    from rem_study.search.plan import GridPlan
     from rem_study.search.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -195,12 +197,11 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
         )
     trained = [record for record in records if record["kind"] == "original"]
     has_basis = any(record["kind"] == "basis" for record in records)
-    del records
     store = OriginalStore(originals)
     stored = [
         OriginalJob(corruption.name, replicate)
         for corruption in study.spec.corruptions
-        for replicate in range(study.spec.budget.replicates)
+        for replicate in range(study.spec.budget.replicates + study.spec.confirm.replicates)
         if store.has(Setting(study.spec, corruption, replicate).key())
     ]
     plan = GridPlan(study, stored, rows)
@@ -212,8 +213,17 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
     tracking = TrackingProcess(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
     for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
         tracking.record(row)
-    for (cell, method, trial), state in finished_trials(plan, rows).items():
-        tracking.finish(cell, method, trial, state)
+    noted = {trial_key(record) for record in records if record["kind"] == "pruned"}
+    del records
+
+    def settled(key: TrialKey, state: str) -> None:
+        if state == "pruned" and key not in noted:  # for `status`, which cannot know it from the replicates
+            study_log.append({"kind": "pruned", **dict(zip(("cell", "method", "phase", "trial"), key, strict=True))})
+        tracking.finish(key, state)
+
+    for key, state in finished_trials(plan, rows).items():
+        settled(key, state)
+    plan.settled = settled
     progress = ProgressLine(plan)
 
     def record(entry: dict[str, Any]) -> None:
@@ -224,9 +234,6 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
             row = _row(entry)
             rows.append(row)
             tracking.record(row)
-            last = row["replicate"] == study.spec.budget.replicates - 1
-            if last or row["state"] == "failed":
-                tracking.finish(row["cell"], row["method"], row["trial"], row["state"])
         progress.update()
 
     try:
@@ -243,7 +250,7 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
     tracking.drain()
     write_manifest(folder, study, started, trained)
     if rows:
-        write_results(folder, study, rows, tracking.run_ids())
+        write_results(folder, study, rows, finished_trials(plan, rows), tracking.run_ids())
     if plan.done():
         tracking.artifacts(artifacts(folder))
     tracking.finish_study("FINISHED" if plan.done() else "KILLED")
@@ -269,10 +276,10 @@ def _basis(study: Study) -> dict[str, str]:
     }
 
 
-def finished_trials(plan: Any, rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str, int], str]:
-    """The state of each trial among `rows` that is through, by (cell, method, trial)."""
-    keys = {(row["cell"], row["method"], row["trial"]) for row in rows}
-    return {key: state for key in sorted(keys) if (state := plan.finished_trial(*key))}
+def finished_trials(plan: GridPlan, rows: Iterable[dict[str, Any]]) -> dict[TrialKey, str]:
+    """How each trial among `rows` that is through has ended."""
+    keys = set(map(trial_key, rows))
+    return {key: state for key in sorted(keys) if (state := plan.state(key))}
 
 
 def replicate_rows(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rem_study.errors import InputError, TrackingError
-from rem_study.mlflow_runs import Row, StudyRuns, TrialKey, trial_key
+from rem_study.mlflow_runs import StudyRuns
+from rem_study.rows import Row, TrialKey, trial_key
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ class TrackingWriter:
         """
         self._put(_Task(trial=trial_key(row), rows=(dict(row),)))
 
-    def finish(self, cell: str, method: str, trial: int, state: str) -> None:
+    def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run; `state` is `complete`, `pruned` or `failed`."""
-        self._put(_Task(trial=(cell, method, trial), state=state))
+        self._put(_Task(trial=trial, state=state))
 
     def artifacts(self, paths: Iterable[str | Path]) -> None:
         """Copies local files and folders to the study's run."""

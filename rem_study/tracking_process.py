@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rem_study.mlflow_runs import Row, TrialKey, quicken_sqlite
+from rem_study.mlflow_runs import quicken_sqlite
+from rem_study.rows import Row, TrialKey
 from rem_study.tracking import TrackingWriter, logger
 
 _ANSWERED = ("run_ids", "drain", "close", "unwritten")
@@ -48,9 +49,9 @@ class TrackingProcess:
         """Queues a finished replicate."""
         self._send("record", dict(row))
 
-    def finish(self, cell: str, method: str, trial: int, state: str) -> None:
+    def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run."""
-        self._send("finish", cell, method, trial, state)
+        self._send("finish", trial, state)
 
     def artifacts(self, paths: Iterable[str | Path]) -> None:
         """Copies local files and folders to the study's run."""

@@ -53,7 +53,7 @@ class Trial:
     replicate: int
 
 
-def identity(spec: StudySpec, trial: Trial, number: int, phase: str) -> dict[str, Any]:
+def identity(spec: StudySpec, trial: Trial, number: int, phase: str, proposed_by: str) -> dict[str, Any]:
     """The columns that say which replicate of which trial of which study a row is."""
     return {
         "study": spec.name,
@@ -65,6 +65,7 @@ def identity(spec: StudySpec, trial: Trial, number: int, phase: str) -> dict[str
         "method": trial.method,
         "trial": number,
         "phase": phase,
+        "proposed_by": proposed_by,
         "replicate": trial.replicate,
         "config": trial.configuration,
     }
@@ -110,7 +111,8 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
     Returns:
         the measured columns of trials.parquet, with `state` `complete`, or `failed` and the reason in `error`.
         `healed*`, `utility*` and `test_accuracy` are on the report split; `score_oracle` on the selection split;
-        `score_deployable` uses given labels only. By the paper's protocol both splits are all samples.
+        `score_deployable` uses given labels only; `score` is the one of them that the study searches by, and
+        `score_healed` and `score_utility` are its factors. By the paper's protocol both splits are all samples.
         What needs clean labels is None where nobody knows them.
     """
     posed = pose(spec, trial.cell, trial.replicate, originals, device)
@@ -125,6 +127,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
     row: dict[str, Any] = {
         "regularity": posed.original.facts["regularity"],
         "regularity_rank": trial.cell.corruption.regularity_rank,
+        "memorised": posed.original.facts["memorised"],
         "state": "complete",
         "error": None,
         "curves": None,
@@ -136,7 +139,6 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         return row | {"state": "failed", "error": str(error), "seconds": time.perf_counter() - start}
     row |= evaluate(unlearned.network, spec, trial.cell, posed.setting, posed.corruption)
     row |= {
-        "score": row[spec.objective],
         "epochs": float(unlearned.epochs),
         "sample_passes": unlearned.sample_passes,
         "curves": curves or None,
@@ -191,9 +193,14 @@ def evaluate(
         "retain_accuracy": accuracy(train[retain], given[retain]),
     }
     scores["utility_x_healed"] = scores["utility"] * scores["healed"]
-    scores["score_oracle"] = _share(right, selecting & useful) * _share(healed, selected)
     chance = 1 / dataset.num_classes
-    scores["score_deployable"] = scores["retain_accuracy"] * (1 - max(scores["forget_accuracy"], chance))
+    factors = {
+        "score_oracle": (_share(healed, selected), _share(right, selecting & useful)),
+        "score_deployable": (1 - max(scores["forget_accuracy"], chance), scores["retain_accuracy"]),
+    }
+    scores |= {name: healing * keeping for name, (healing, keeping) in factors.items()}
+    scores["score_healed"], scores["score_utility"] = factors[spec.objective]
+    scores["score"] = scores[spec.objective]
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 

@@ -97,9 +97,10 @@ def runs_of(uri):
 
 
 def trial_run_ids(uri):
-    trials = [run for key, run in runs_of(uri).items() if key.count("/") == 3]
+    trials = [run for key, run in runs_of(uri).items() if key.count("/") == 4]
     return {
-        (run.data.tags["cell"], run.data.tags["method"], int(run.data.tags["trial"])): run.info.run_id for run in trials
+        (*(run.data.tags[name] for name in ("cell", "method", "phase")), int(run.data.tags["trial"])): run.info.run_id
+        for run in trials
     }
 
 
@@ -131,11 +132,11 @@ def write(uri, rows, finished=(), **more):
 
 def test_runs_nest_study_cell_trial(make_uri):
     uri = make_uri()
-    writer = write(uri, [row(0), row(3, cell="poison@0.5")], [(CELL, "rem", 0, "complete")])
+    writer = write(uri, [row(0), row(3, cell="poison@0.5")], [((CELL, "rem", "search", 0), "complete")])
     writer.finish_study()
     assert writer.close() and writer.unwritten == 0
     runs = runs_of(uri)
-    trial, cell, study = (runs[key] for key in (f"grid/{CELL}/rem/0", f"grid/{CELL}", "grid"))
+    trial, cell, study = (runs[key] for key in (f"grid/{CELL}/rem/search/0", f"grid/{CELL}", "grid"))
     assert trial.data.tags["mlflow.parentRunId"] == cell.info.run_id
     assert cell.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert "mlflow.parentRunId" not in study.data.tags and study.data.tags["objective"] == "score_oracle"
@@ -149,22 +150,22 @@ def test_runs_nest_study_cell_trial(make_uri):
     expected = {"corruption": "random_label", "discovery_rate": "0.3", "method": "rem", "phase": "search"}
     assert expected.items() <= trial.data.tags.items()
     assert writer.run_ids() == {
-        (CELL, "rem", 0): trial.info.run_id,
-        ("poison@0.5", "rem", 3): runs["grid/poison@0.5/rem/3"].info.run_id,
+        (CELL, "rem", "search", 0): trial.info.run_id,
+        ("poison@0.5", "rem", "search", 3): runs["grid/poison@0.5/rem/search/3"].info.run_id,
     }
     assert {key: run.info.status for key, run in runs.items()} == {
         "grid": "FINISHED",
         f"grid/{CELL}": "FINISHED",
-        f"grid/{CELL}/rem/0": "FINISHED",
+        f"grid/{CELL}/rem/search/0": "FINISHED",
         "grid/poison@0.5": "FINISHED",
-        "grid/poison@0.5/rem/3": "KILLED",  # was never finished
+        "grid/poison@0.5/rem/search/3": "KILLED",  # was never finished
     }
 
 
 def test_a_replicate_is_one_step_of_every_finite_number(make_uri):
     uri = make_uri()
     assert write(uri, [row(replicate=0), row(replicate=1), row(replicate=1)]).close()
-    points = picture(uri)[f"grid/{CELL}/rem/0"][-1]
+    points = picture(uri)[f"grid/{CELL}/rem/search/0"][-1]
     assert points == {
         "healed": [(0, 0.8, 1_009), (1, 0.81, 1_019)],
         "utility": [(0, 0.9, 1_009), (1, 0.9, 1_019)],
@@ -176,21 +177,21 @@ def test_a_replicate_is_one_step_of_every_finite_number(make_uri):
 def test_a_trial_ends_as_its_state_says(make_uri, state, status):
     uri = make_uri()
     assert write(uri, [row(error="loss is not finite")], [(CELL, "rem", 0, state)]).close()
-    run = runs_of(uri)[f"grid/{CELL}/rem/0"]
+    run = runs_of(uri)[f"grid/{CELL}/rem/search/0"]
     assert (run.info.status, run.data.tags["state"]) == (status, state)
     assert run.data.tags["error"] == "loss is not finite"
 
 
 def test_a_resumed_study_doubles_nothing(make_uri):
     uri = make_uri()
-    first = write(uri, [row(0), row(1)], [(CELL, "rem", 0, "complete")])
+    first = write(uri, [row(0), row(1)], [((CELL, "rem", "search", 0), "complete")])
     first.finish_study("KILLED")
     assert first.close()
     second = write(uri, [row(0), row(1), row(1, 1)], [(CELL, "rem", 1, "complete")])
     assert second.close()
     assert second.run_ids() == trial_run_ids(uri) and len(runs_of(uri)) == 4
     assert runs_of(uri)["grid"].info.status == "RUNNING"
-    points = picture(uri)[f"grid/{CELL}/rem/1"][-1]
+    points = picture(uri)[f"grid/{CELL}/rem/search/1"][-1]
     assert [step for step, _, _ in points["healed"]] == [0, 1]
 
 
@@ -246,7 +247,7 @@ def test_a_dead_server_neither_stops_nor_delays_the_study(dead_uri, caplog, quic
     caplog.set_level(logging.WARNING)
     began = time.monotonic()
     writer = write(dead_uri, [row(trial) for trial in range(200)])
-    writer.finish(CELL, "rem", 0, "complete")
+    writer.finish((CELL, "rem", "search", 0), "complete")
     writer.artifacts(["nowhere.html"])
     writer.finish_study()
     assert time.monotonic() - began < 0.5
@@ -269,7 +270,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(make_uri, quick_retries, 
     uri = make_uri()
     writer = write(uri, [row(0, **{"not a name!": 1.0}), row(1)])
     assert writer.close() is False and writer.unwritten == 1
-    assert picture(uri)[f"grid/{CELL}/rem/1"][-1]["healed"] == [(0, 0.8, 1_109)]
+    assert picture(uri)[f"grid/{CELL}/rem/search/1"][-1]["healed"] == [(0, 0.8, 1_109)]
     assert len([record for record in caplog.records if record.name == tracking.__name__]) == 1
 
 
@@ -277,7 +278,7 @@ def test_more_points_than_one_batch_takes(make_uri):
     uri = make_uri()
     many = {f"m{index}": float(index) for index in range(90)}
     assert sync(uri, STUDY, [row(replicate=replicate, **many) for replicate in range(25)]) == 25
-    points = picture(uri)[f"grid/{CELL}/rem/0"][-1]
+    points = picture(uri)[f"grid/{CELL}/rem/search/0"][-1]
     assert len(points) == 93 and {len(steps) for steps in points.values()} == {25}
 
 
@@ -326,7 +327,7 @@ def test_params_of_any_json_value(make_uri):
     uri = make_uri()
     config = {"a": True, "b": None, "c": {"d": [1, 2]}, "long": "x" * 10_000}
     assert sync(uri, STUDY, [row(config=config)]) == 1
-    params = runs_of(uri)[f"grid/{CELL}/rem/0"].data.params
+    params = runs_of(uri)[f"grid/{CELL}/rem/search/0"].data.params
     assert [params[name] for name in "abc"] == ["true", "null", json.dumps({"d": [1, 2]})]
 
 

@@ -19,6 +19,7 @@ def row(trial: int) -> dict:
         "corruption": "poison",
         "cell": CELL,
         "method": "rem",
+        "phase": "search",
         "trial": trial,
         "replicate": 0,
         "state": "complete",
@@ -38,9 +39,9 @@ def test_it_writes_what_it_is_told_and_gives_the_run_ids(tmp_path):
     process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={"a": "b"})
     for trial in range(3):
         process.record(row(trial))
-        process.finish(CELL, "rem", trial, "complete")
+        process.finish((CELL, "rem", "search", trial), "complete")
     assert process.drain()
-    assert set(process.run_ids()) == {(CELL, "rem", trial) for trial in range(3)}
+    assert set(process.run_ids()) == {(CELL, "rem", "search", trial) for trial in range(3)}
     process.finish_study("FINISHED")
     assert process.close() and process.unwritten == 0
     assert statuses(tmp_path) == ["FINISHED"] * 5  # the study's run, the cell's, three trials'

@@ -1,17 +1,24 @@
 """What is to run next in the whole grid: originals, then trials of whichever (cell, method) may go.
 
+1. Search: each (cell, method) tries its configurations, one replicate after another.
+2. Confirm: as soon as a (cell, method) is through, its best configurations and the default run on fresh replicates.
+3. Transfer: as soon as a method is through in all cells, each cell's best configuration runs in all other cells, on
+   the same fresh replicates.
+
 The order in which jobs are handed out may depend on timing; what each job is, and its result, never does.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rem_study.search.suggest import CellSearch
+from rem_study.rows import TrialKey, trial_key
+from rem_study.search.suggest import CellSearch, Score
 from rem_study.space import Configuration
 from rem_study.spec import CorruptionSpec, Study
 from rem_study.trial import Cell, cells_of
@@ -20,6 +27,7 @@ Key = tuple[str, str]
 """(cell, method)."""
 
 ATTEMPTS = 2
+REGULARITY_RANKS = ("low", "medium", "medium_high", "high")
 
 
 @dataclass(frozen=True)
@@ -32,24 +40,40 @@ class OriginalJob:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Run one configuration in one cell on the replicates that are still missing."""
+    """Run one configuration in one cell on one replicate.
+
+    Attributes:
+        proposed_by: where the configuration comes from: `default`, a sampler's name, `poison@0.5` for a neighbour,
+            `warm start: poison@0.5`; `selected` or `default` in the confirm phase; in the transfer phase the cell that
+            it won.
+    """
 
     cell: str
     method: str
+    phase: str
     trial: int
-    configuration: Configuration = field(hash=False)
-    replicates: tuple[int, ...]
+    replicate: int
+    configuration: Configuration = field(hash=False, compare=False)
+    proposed_by: str = field(hash=False, compare=False)
+
+    @property
+    def trial_key(self) -> TrialKey:
+        """The trial that this replicate belongs to."""
+        return self.cell, self.method, self.phase, self.trial
 
 
 Job = OriginalJob | TrialJob
 
 
 class GridPlan:
-    """The state of a study's search, rebuilt from the log's rows.
+    """The state of a study, rebuilt from the log's rows.
 
     Args:
         originals: the (corruption, replicate) whose originals are stored already.
         rows: the log's replicate rows, in any order.
+
+    Attributes:
+        settled: called with each trial that is through from now on, and how it ended.
     """
 
     def __init__(self, study: Study, originals: Iterable[OriginalJob], rows: Iterable[dict[str, Any]]) -> None:
@@ -57,14 +81,13 @@ class GridPlan:
         self.study = study
         self.cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
         self.corruptions: dict[str, CorruptionSpec] = {c.name: c for c in spec.corruptions}
-        self.originals_total = len(spec.corruptions) * spec.budget.replicates
+        self._searched = range(spec.budget.replicates)
+        self._fresh = range(spec.budget.replicates, spec.budget.replicates + spec.confirm.replicates)
         self._ready = set(originals)
-        self._waiting_originals = [
-            job
-            for replicate in range(spec.budget.replicates)
-            for name in self.corruptions
-            if (job := OriginalJob(name, replicate)) not in self._ready
-        ]
+        wanted = [OriginalJob(name, r) for r in (*self._searched, *self._fresh) for name in self.corruptions]
+        self.originals_total = len(wanted)
+        self._waiting_originals = deque(job for job in wanted if job not in self._ready)
+        self._neighbours = _neighbours(self.cells)
         self._searches = {
             (cell, method): CellSearch(
                 study.spaces[method],
@@ -72,24 +95,54 @@ class GridPlan:
                 study.trials(method),
                 spec.budget.in_flight,
                 (spec.seed, cell, method),
+                spec.pruner,
+                spec.budget.sample_passes,
             )
             for cell in self.cells
             for method in spec.methods
         }
+        starts = spec.warm_start or {}
+        assert not isinstance(starts, str), "a resolved study has its starting points written out"
+        self._starts = {(cell, m): starts.get(m, {}).get(cell, ()) for cell, m in self._searches}
+        self._rows: dict[TrialKey, dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._states: dict[TrialKey, str] = {}
+        self._waiting: dict[Key, deque[TrialJob]] = {key: deque() for key in self._searches}
+        self._confirming: dict[Key, set[TrialKey]] = {}
+        self._transferring: dict[str, set[TrialKey]] = {}
         self._attempts: dict[Job, int] = defaultdict(int)
-        self._again: list[Job] = []
-        self._rows: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
+        self.settled: Callable[[TrialKey, str], None] = lambda key, state: None
+        self._again: deque[Job] = deque()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=50))  # the last ones, by method
-        self.failed = 0
-        self.finished = 0
         for row in rows:
             self._take(row)
         self._replay()
 
+    # What it has come to.
+
     @property
     def trials_total(self) -> int:
-        """Trials of the whole study."""
-        return sum(search.trials for search in self._searches.values())
+        """Trials of all phases, as far as they are known."""
+        return sum(search.trials for search in self._searches.values()) + self.fresh_total
+
+    @property
+    def fresh_total(self) -> int:
+        """Trials of the confirm and transfer phases that are known so far."""
+        return sum(map(len, (*self._confirming.values(), *self._transferring.values())))
+
+    @property
+    def finished(self) -> int:
+        """Trials that are through, whatever came of them."""
+        return len(self._states)
+
+    @property
+    def failed(self) -> int:
+        """Trials that failed."""
+        return sum(state == "failed" for state in self._states.values())
+
+    @property
+    def pruned(self) -> int:
+        """Trials that were given up early."""
+        return sum(state == "pruned" for state in self._states.values())
 
     @property
     def originals_ready(self) -> int:
@@ -98,97 +151,260 @@ class GridPlan:
 
     @property
     def cells_finished(self) -> int:
-        """Cells in which every method is through."""
-        return sum(all(self._searches[cell, m].done for m in self.study.spec.methods) for cell in self.cells)
+        """Cells in which every method is through with its search and its confirmation."""
+        return sum(all(self._through(cell, m) for m in self.study.spec.methods) for cell in self.cells)
 
-    def finished_trial(self, cell: str, method: str, trial: int) -> str | None:
-        """The state of a trial whose replicates are all there, else None."""
-        rows = self._rows[cell, method, trial]
-        if any(row["state"] == "failed" for row in rows.values()):
-            return "failed"
-        return "complete" if len(rows) == self.study.spec.budget.replicates else None
+    def state(self, key: TrialKey) -> str | None:
+        """How a trial ended: complete, pruned or failed; None if it has not."""
+        return self._states.get(key)
 
     def done(self) -> bool:
         """Whether the study is through."""
-        return all(search.done for search in self._searches.values())
+        return all(self._through(*key) for key in self._searches) and all(
+            key in self._states for keys in self._transferring.values() for key in keys
+        )
+
+    def hopeless(self) -> list[Key]:
+        """The (cell, method) of which every search trial failed."""
+        return [key for key, search in self._searches.items() if search.done and search.trials and not search.usable]
+
+    # What it hands out.
 
     def next_job(self) -> Job | None:
         """What to run now, or None while everything waits for results."""
         if self._again:
-            return self._again.pop(0)
+            return self._again.popleft()
         if self._waiting_originals:
-            return self._waiting_originals.pop(0)
-        able = [key for key, search in self._searches.items() if search.may_ask() and self._has_originals(key)]
-        if not able:
-            return None
+            return self._waiting_originals.popleft()
         pace = {method: statistics.fmean(seconds) for method, seconds in self._seconds.items()}
 
         def remaining_seconds(key: Key) -> float:
             search = self._searches[key]
-            return (search.trials - search.asked) * pace.get(key[1], 1.0)
+            replicates = (search.trials - search.asked) * len(self._searched) + len(self._waiting[key])
+            return replicates * pace.get(key[1], 1.0)
 
-        cell, method = max(able, key=remaining_seconds)
-        return self._start(cell, method)
+        while able := [key for key in self._searches if self._runnable(key) or self._may_start(key)]:
+            key = max(able, key=remaining_seconds)
+            if not self._runnable(key):
+                self._start(key)  # which queues nothing where the log has the whole trial already
+            for job in self._waiting[key]:
+                if self._has_original(job):
+                    self._waiting[key].remove(job)
+                    return job
+        return None
 
     def original_done(self, job: OriginalJob) -> None:
         """The original of `job` is stored."""
         self._ready.add(job)
 
+    def original_failed(self, job: OriginalJob) -> None:
+        """The original cannot be trained: its cells run on, and each trial will say why it fails."""
+        self._ready.add(job)
+
     def replicate_done(self, row: dict[str, Any]) -> None:
-        """A replicate has finished (and is in the log); its trial is told to the search when it is whole."""
+        """A replicate has finished (and is in the log)."""
         self._take(row)
-        state = self.finished_trial(row["cell"], row["method"], row["trial"])
-        if state is not None:
-            self._tell(row["cell"], row["method"], row["trial"], state)
+        key = trial_key(row)
+        if key not in self._states:
+            self._settle(key, row["config"], row.get("proposed_by") or "")
 
     def lost(self, job: Job) -> bool:
         """The worker of `job` died. Whether it will run again, under the same number and seeds."""
         self._attempts[job] += 1
         again = self._attempts[job] < ATTEMPTS
         if again:
-            self._again.append(self._remaining(job))
+            self._again.append(job)
         return again
 
-    def original_failed(self, job: OriginalJob) -> None:
-        """The original cannot be trained: its cells run on, and each trial will say why it fails."""
-        self._ready.add(job)
+    def _runnable(self, key: Key) -> bool:
+        return any(map(self._has_original, self._waiting[key]))
 
-    def _remaining(self, job: Job) -> Job:
-        if isinstance(job, OriginalJob):
-            return job
-        have = self._rows[job.cell, job.method, job.trial]
-        missing = tuple(r for r in job.replicates if r not in have)
-        remaining = TrialJob(job.cell, job.method, job.trial, job.configuration, missing)
-        self._attempts[remaining] = self._attempts[job]
-        return remaining
+    def _has_original(self, job: TrialJob) -> bool:
+        return OriginalJob(self.cells[job.cell].corruption.name, job.replicate) in self._ready
 
-    def _start(self, cell: str, method: str) -> TrialJob:
-        search = self._searches[cell, method]
-        have = self._rows[cell, method, search.asked]
-        known = next(iter(have.values()))["config"] if have else None
+    def _may_start(self, key: Key) -> bool:
+        search = self._searches[key]
+        corruption = self.cells[key[0]].corruption.name
+        if not search.may_ask() or OriginalJob(corruption, 0) not in self._ready:
+            return False
+        if search.asked not in self._adopting(key):
+            return True
+        first = self.study.spec.neighbours.from_trial or 0
+        return all(self._searches[cell, key[1]].finished_first(first) for cell in self._neighbours[key[0]])
+
+    def _start(self, key: Key) -> None:
+        """Ask the search of `key` for its next trial."""
+        cell, method = key
+        search = self._searches[key]
+        number = search.asked
+        have = self._rows[cell, method, "search", number]
+        if have:
+            row = next(iter(have.values()))
+            known, proposed_by = row["config"], row["proposed_by"] or ""
+        else:
+            known, proposed_by = self._proposal(key, number)
         number, configuration = search.ask(known)
-        replicates = range(self.study.spec.budget.replicates)
-        return TrialJob(cell, method, number, configuration, tuple(r for r in replicates if r not in have))
+        self._settle((cell, method, "search", number), configuration, proposed_by)
+
+    def _proposal(self, key: Key, number: int) -> tuple[Configuration | None, str]:
+        """The configuration that trial `number` is to have, if it is not the sampler's to say, and whose it is."""
+        if number == 0:
+            return None, "default"
+        if number <= len(self._starts[key]):
+            start = self._starts[key][number - 1]
+            return start.config, f"warm start: {start.source}"
+        adopting = self._adopting(key)
+        if number in adopting:
+            adopted = self._adopted(key)
+            if number - adopting.start < len(adopted):
+                cell, configuration = adopted[number - adopting.start]
+                return configuration, cell
+        return None, self.study.spec.sampler.name
+
+    def _adopting(self, key: Key) -> range:
+        """The trials in which the adjacent cells' best may be tried."""
+        first = self.study.spec.neighbours.from_trial
+        if first is None:
+            return range(0)
+        begin = max(first, 1 + len(self._starts[key]))
+        return range(begin, begin + len(self._neighbours[key[0]]))
+
+    def _adopted(self, key: Key) -> list[tuple[str, Configuration]]:
+        """The best configurations of the adjacent cells' first trials, less what was tried here by then."""
+        cell, method = key
+        first = self.study.spec.neighbours.from_trial
+        tried = list(self._searches[key].configurations[: self._adopting(key).start])
+        adopted = []
+        for neighbour in self._neighbours[cell]:
+            search = self._searches[neighbour, method]
+            for number in search.ranking(first)[:1]:
+                configuration = search.configurations[number]
+                if configuration not in tried:
+                    tried.append(configuration)
+                    adopted.append((neighbour, configuration))
+        return adopted
+
+    # What comes of it.
+
+    def _settle(self, key: TrialKey, configuration: Configuration, proposed_by: str) -> None:
+        """See whether a trial is through, by the replicates that are there; if not, queue its next one."""
+        cell, method, phase, trial = key
+        rows = self._rows[key]
+        replicates = self._searched if phase == "search" else self._fresh
+        state, there = None, []
+        for replicate in replicates:
+            if replicate not in rows:
+                break
+            there.append(rows[replicate])
+            if phase == "search":
+                state = self._state_after(key, there, whole=len(there) == len(replicates))
+                if state is not None:
+                    break
+        if phase != "search" and len(there) == len(replicates):
+            state = "failed" if any(row["state"] == "failed" for row in there) else "complete"
+        if state is None:
+            job = TrialJob(cell, method, phase, trial, replicates[len(there)], configuration, proposed_by)
+            self._waiting[cell, method].append(job)
+            return
+        self._states[key] = state
+        self.settled(key, state)
+        if phase == "search":
+            scores = None if state == "failed" else [_score(row) for row in there]
+            passes = sum(row["sample_passes"] or 0 for row in there)
+            search = self._searches[cell, method]
+            search.tell(trial, scores, pruned=state == "pruned", sample_passes=passes)
+            if search.done:
+                self._confirm((cell, method))
+
+    def _state_after(self, key: TrialKey, there: list[dict[str, Any]], whole: bool) -> str | None:
+        if there[-1]["state"] == "failed":
+            return "failed"
+        if whole:
+            return "complete"
+        scores = [_score(row) for row in there]
+        if not all(score.finite for score in scores):
+            return "failed"
+        return "pruned" if self._searches[key[0], key[1]].prunes(key[3], scores) else None
+
+    def _confirm(self, key: Key) -> None:
+        """Queue the fresh replicates of what `key` selected; and, if it was the method's last cell, the transfer."""
+        if not self._fresh:
+            self._confirming[key] = set()
+            return
+        cell, method = key
+        search = self._searches[key]
+        chosen = dict.fromkeys(search.ranking()[: self.study.spec.confirm.top], "selected")
+        if search.usable:
+            chosen.setdefault(0, "default")
+        self._confirming[key] = {(cell, method, "confirm", number) for number in chosen}
+        for number, proposed_by in chosen.items():
+            self._settle((cell, method, "confirm", number), search.configurations[number], proposed_by)
+        mine = [(name, method) for name in self.cells]
+        if self.study.spec.confirm.everywhere and all(self._searches[one].done for one in mine):
+            self._transfer(method)
+
+    def _transfer(self, method: str) -> None:
+        """Queue every candidate for the universal configuration in the cells where it is not confirmed already."""
+        candidates: list[tuple[str, Configuration]] = []
+        for cell in self.cells:
+            search = self._searches[cell, method]
+            for number in search.ranking()[:1]:
+                if all(search.configurations[number] != known for _, known in candidates):
+                    candidates.append((cell, search.configurations[number]))
+        default = self.study.spaces[method].defaults
+        if all(default != known for _, known in candidates):
+            candidates.append(("default", default))
+        queued = []
+        for cell in self.cells:
+            search = self._searches[cell, method]
+            confirmed = [search.configurations[key[3]] for key in self._confirming.get((cell, method), set())]
+            for number, (winner_of, configuration) in enumerate(candidates):
+                if configuration not in confirmed:
+                    queued.append(((cell, method, "transfer", number), configuration, winner_of))
+        self._transferring[method] = {key for key, _, _ in queued}
+        for key, configuration, winner_of in queued:
+            self._settle(key, configuration, winner_of)
+
+    def _through(self, cell: str, method: str) -> bool:
+        key = cell, method
+        return self._searches[key].done and all(one in self._states for one in self._confirming.get(key, ()))
 
     def _replay(self) -> None:
-        for (cell, method), search in self._searches.items():
-            while search.may_ask() and (state := self.finished_trial(cell, method, search.asked)):
-                number = search.asked
-                search.ask(next(iter(self._rows[cell, method, number].values()))["config"])
-                self._tell(cell, method, number, state)
+        """Ask again for what the log has whole, in any order that the dependencies between cells allow."""
+        moved = True
+        while moved:
+            moved = False
+            for key, search in self._searches.items():
+                while search.may_ask() and self._rows.get((*key, "search", search.asked)):
+                    self._start(key)
+                    moved = True
 
     def _take(self, row: dict[str, Any]) -> None:
-        kept = {name: row.get(name) for name in ("config", "state", "score")}
-        self._rows[row["cell"], row["method"], row["trial"]][row["replicate"]] = kept
+        names = ("config", "state", "score", "score_healed", "score_utility", "sample_passes", "proposed_by")
+        kept = {name: row.get(name) for name in names}
+        self._rows[trial_key(row)][row["replicate"]] = kept
         self._seconds[row["method"]].append(row.get("seconds") or 0.0)
 
-    def _tell(self, cell: str, method: str, trial: int, state: str) -> None:
-        rows = self._rows[cell, method, trial].values()
-        score = statistics.fmean(row["score"] for row in rows) if state == "complete" else None
-        self._searches[cell, method].tell(trial, score)
-        self.finished += 1
-        self.failed += state == "failed"
 
-    def _has_originals(self, key: Key) -> bool:
-        corruption = self.cells[key[0]].corruption.name
-        return all(OriginalJob(corruption, r) in self._ready for r in range(self.study.spec.budget.replicates))
+def _score(row: dict[str, Any]) -> Score:
+    value, healed, utility = (
+        math.nan if row[name] is None else row[name] for name in ("score", "score_healed", "score_utility")
+    )
+    return Score(value, (healed, utility))
+
+
+def _neighbours(cells: dict[str, Cell]) -> dict[str, list[str]]:
+    """By cell, the adjacent ones: lower and higher discovery rate, lower and higher regularity, in this order."""
+    rates = sorted({cell.discovery_rate for cell in cells.values()})
+    known = {rank: place for place, rank in enumerate(REGULARITY_RANKS)}
+    ranks = {c.corruption.name: known.get(c.corruption.regularity_rank or "", len(known)) for c in cells.values()}
+    corruptions = sorted(ranks, key=ranks.__getitem__)  # those that nobody can rank come last, as listed
+    names = {(cell.corruption.name, cell.discovery_rate): name for name, cell in cells.items()}
+
+    def beside(cell: Cell) -> Iterator[str]:
+        row, column = corruptions.index(cell.corruption.name), rates.index(cell.discovery_rate)
+        for r, c in ((row, column - 1), (row, column + 1), (row - 1, column), (row + 1, column)):
+            if 0 <= r < len(corruptions) and 0 <= c < len(rates):
+                yield names[corruptions[r], rates[c]]
+
+    return {name: list(beside(cell)) for name, cell in cells.items()}

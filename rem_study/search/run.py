@@ -47,12 +47,8 @@ class GridSearcher(Searcher):
         # One text: of a mapping, Tune copies and flattens every entry, and keeps a history of every number in it.
         return {"job": json.dumps({"kind": kind, **asdict(job)})}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A replicate that is not its trial's last."""
-        self._take(result)
-
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The last replicate, or the loss of the worker."""
+        """The job's record, or the loss of its worker."""
         job = self._running.pop(trial_id, None)
         if job is None:
             return
@@ -78,9 +74,9 @@ class GridSearcher(Searcher):
         if isinstance(job, OriginalJob):
             self._plan.original_failed(job)
             return
-        trial = Trial(self._plan.cells[job.cell], job.method, job.configuration, job.replicates[0])
+        trial = Trial(self._plan.cells[job.cell], job.method, job.configuration, job.replicate)
         reason = "its worker died twice (killed, out of memory, or its node was lost)"
-        row = identity(self._plan.study.spec, trial, job.trial, "search") | {
+        row = identity(self._plan.study.spec, trial, job.trial, job.phase, job.proposed_by) | {
             "state": "failed",
             "error": reason,
         }

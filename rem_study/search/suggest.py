@@ -1,27 +1,87 @@
 """The search of one (cell, method): an Optuna study whose n-th suggestion does not depend on timing.
 
 With k trials in flight, suggestion n is made when results 0 ... n-k are known and sees exactly these, even if later
-ones have come in; its sampler is seeded by (study seed, cell, method, n). So the trajectory is the same on one
-worker and on a hundred, and after any interruption.
+ones have come in; its sampler is seeded by (study seed, cell, method, n). Whether trial n is pruned is decided on the
+same results. So the trajectory is the same on one worker and on a hundred, and after any interruption.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 import warnings
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import Study
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from rem_study.seeds import derive_seed
 from rem_study.space import Configuration, FloatParameter, IntParameter, Parameter, SearchSpace
-from rem_study.spec import SamplerSpec
+from rem_study.spec import PrunerSpec, SamplerSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+Made = TypeVar("Made")
+Arguments = ParamSpec("Arguments")
+
+
+def _without_experimental_warnings(make: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
+    """QMC and Wilcoxon are called experimental since years; a study's user need not hear it at each suggestion."""
+
+    @functools.wraps(make)
+    def quietly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return make(*args, **kwargs)
+
+    return quietly
+
+
+_COUNTING = ("qmc", "nsga2")
+"""Samplers that keep count of their suggestions in the Optuna study, each time that they are asked for one."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the search is told of one replicate; larger is better.
+
+    Attributes:
+        value: the objective.
+        factors: its two factors (healed, utility), for a search with two objectives.
+    """
+
+    value: float
+    factors: tuple[float, float]
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be compared at all."""
+        return all(map(math.isfinite, (self.value, *self.factors)))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """How a trial ended: the scores of its replicates, one after another, and what they cost."""
+
+    state: TrialState
+    scores: tuple[Score, ...]
+    sample_passes: int
+
+    @property
+    def value(self) -> float:
+        return statistics.fmean(score.value for score in self.scores)
+
+    @property
+    def factors(self) -> list[float]:
+        return [statistics.fmean(each) for each in zip(*(score.factors for score in self.scores), strict=True)]
 
 
 class CellSearch:
@@ -31,34 +91,69 @@ class CellSearch:
         trials: how many configurations it may ask for.
         in_flight: k, the trials that may run at once.
         seed: parts of the samplers' seeds: study seed, cell, method.
+        sample_passes: what its trials may cost together; None: no limit.
     """
 
     def __init__(
-        self, space: SearchSpace, sampler: SamplerSpec, trials: int, in_flight: int, seed: tuple[object, ...]
+        self,
+        space: SearchSpace,
+        sampler: SamplerSpec,
+        trials: int,
+        in_flight: int,
+        seed: tuple[object, ...],
+        pruner: PrunerSpec = PrunerSpec(),  # noqa: B008  frozen
+        sample_passes: int | None = None,
     ) -> None:
         self._space, self._sampler, self._in_flight, self._seed = space, sampler, in_flight, seed
-        self.trials = trials
+        self._sample_passes = math.inf if sample_passes is None else sample_passes
+        self._limit = trials
         self.asked = 0
+        self.configurations: list[Configuration] = []
         self._shared = _shared_by_all(space)
-        self._study = optuna.create_study(direction="maximize")
+        self._pruner, self._pruner_spec = _make_pruner(pruner), pruner
+        objectives = 2 if sampler.name == "nsga2" else 1
+        self._study = optuna.create_study(directions=[StudyDirection.MAXIMIZE] * objectives)
         self._open: dict[int, optuna.Trial] = {}
-        self._scores: dict[int, float | None] = {}
+        self._results: dict[int, _Result] = {}
         self._told = 0
+
+    @property
+    def trials(self) -> int:
+        """How many trials there will be, as far as is known: fewer than allowed once the sample passes are spent."""
+        return self.asked if self._spent() else self._limit
 
     @property
     def done(self) -> bool:
         """Whether every trial has a result."""
-        return len(self._scores) == self.trials
+        return len(self._results) == self.trials
+
+    @property
+    def usable(self) -> bool:
+        """Whether any trial has come to its end."""
+        return any(result.state == TrialState.COMPLETE for result in self._results.values())
 
     def may_ask(self) -> bool:
-        """Whether the results that the next suggestion must see are there."""
-        return self.asked < self.trials and self._results_in_a_row() > self.asked - self._in_flight
+        """Whether there is a next suggestion, and the results that it must see are there."""
+        return self.asked < self._limit and self._sees_enough() and not self._spent()
+
+    def finished_first(self, count: int) -> bool:
+        """Whether the first `count` trials, or all if there are fewer, have their results."""
+        return self.done or all(number in self._results for number in range(min(count, self._limit)))
+
+    def ranking(self, first: int | None = None) -> list[int]:
+        """The numbers of the complete trials (among the `first` ones), best first; ties to the lower number."""
+        complete = [
+            (-result.value, number)
+            for number, result in self._results.items()
+            if result.state == TrialState.COMPLETE and (first is None or number < first)
+        ]
+        return [number for _, number in sorted(complete)]
 
     def ask(self, known: Configuration | None = None) -> tuple[int, Configuration]:
         """The next trial's number and complete configuration.
 
         Args:
-            known: the configuration that this trial has had already, when a study is resumed.
+            known: the configuration that this trial has had already, when a study is resumed, or is to have.
         """
         number = self.asked
         while self._told <= number - self._in_flight:
@@ -73,6 +168,8 @@ class CellSearch:
                 {n: v for n, v in known.items() if parameters[n].search and self._space.is_active(n, known)}
             )
         trial = self._study.ask()
+        if known is not None and self._sampler.name in _COUNTING:
+            _ = trial.relative_params
         configuration = self._space.defaults
         for name, parameter in self._space.parameters.items():
             if not parameter.search or not self._space.is_active(name, configuration):
@@ -89,35 +186,92 @@ class CellSearch:
                 value = trial.suggest_categorical(name, parameter.choices)
             configuration[name] = value
         self._open[number] = trial
+        self.configurations.append(configuration)
         self.asked += 1
         return number, configuration
 
-    def tell(self, number: int, score: float | None) -> None:
-        """The result of trial `number`: its score, or None (or a non-finite one) if it failed."""
-        self._scores[number] = score if score is not None and math.isfinite(score) else None
+    def prunes(self, number: int, scores: Sequence[Score]) -> bool:
+        """Whether trial `number`, whose first replicates gave `scores`, is given up. Never the default (trial 0)."""
+        if number == 0 or isinstance(self._pruner, NopPruner):
+            return False
+        # A study of its own, which holds what the trial's suggestion could see and nothing that has come in since.
+        seen = optuna.create_study(direction="maximize", pruner=self._pruner)
+        for earlier in range(number - self._in_flight + 1):
+            if self._results[earlier].state == TrialState.COMPLETE:
+                seen.add_trial(self._as_optuna_trial(self._results[earlier]))
+        trial = seen.ask()
+        for step, value in self._steps(scores).items():
+            trial.report(value, step)
+        return trial.should_prune()
+
+    def tell(
+        self, number: int, scores: Sequence[Score] | None, *, pruned: bool = False, sample_passes: int = 0
+    ) -> None:
+        """The result of trial `number`: its replicates' scores, or None (or a non-finite one) if it failed."""
+        if not scores or not all(score.finite for score in scores):
+            self._results[number] = _Result(TrialState.FAIL, (), sample_passes)
+        else:
+            state = TrialState.PRUNED if pruned else TrialState.COMPLETE
+            self._results[number] = _Result(state, tuple(scores), sample_passes)
 
     def _tell_optuna(self, number: int) -> None:
-        score = self._scores[number]
-        if score is None:
-            self._study.tell(self._open.pop(number), state=TrialState.FAIL)
+        result, trial = self._results[number], self._open.pop(number)
+        if result.state == TrialState.FAIL:
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif self._sampler.name == "nsga2":
+            self._study.tell(trial, result.factors)
         else:
-            self._study.tell(self._open.pop(number), score)
+            for step, value in self._steps(result.scores).items():
+                trial.report(value, step)
+            # A pruned trial's value is its last step's, which Optuna takes itself.
+            self._study.tell(trial, None if result.state == TrialState.PRUNED else result.value, state=result.state)
 
-    def _results_in_a_row(self) -> int:
+    def _as_optuna_trial(self, result: _Result) -> FrozenTrial:
+        return optuna.trial.create_trial(value=result.value, intermediate_values=self._steps(result.scores))
+
+    def _steps(self, scores: Sequence[Score]) -> dict[int, float]:
+        """What Optuna sees at each replicate: Wilcoxon's test the score itself, the median the mean up to there."""
+        values = [score.value for score in scores]
+        if self._pruner_spec.name == "wilcoxon":
+            return dict(enumerate(values))
+        return {step: statistics.fmean(values[: step + 1]) for step in range(len(values))}
+
+    def _sees_enough(self) -> bool:
         row = self._told
-        while row in self._scores:
+        while row in self._results:
             row += 1
-        return row
+        return row > self.asked - self._in_flight
 
-    def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = derive_seed(*self._seed, number) % 2**32
-        if self._sampler.name == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return _CellSampler(self._shared, seed=seed, n_startup_trials=self._sampler.startup_trials)
+    def _spent(self) -> bool:
+        """Whether the results that the next suggestion sees have cost all that the search may cost."""
+        if math.isinf(self._sample_passes):
+            return False
+        seen = range(self.asked - self._in_flight + 1)
+        known = [self._results[number] for number in seen if number in self._results]
+        return sum(result.sample_passes for result in known) >= self._sample_passes
+
+    @_without_experimental_warnings
+    def _make_sampler(self, number: int) -> BaseSampler:
+        spec, seed = self._sampler, derive_seed(*self._seed, number) % 2**32
+        if spec.name == "random":
+            return RandomSampler(seed=seed)
+        if spec.name == "qmc":  # one sequence for all: the n-th point is found by counting
+            sequence = derive_seed(*self._seed) % 2**32
+            return _QMC(
+                self._shared, seed=sequence, scramble=True, independent_sampler=RandomSampler(seed=seed),
+                warn_independent_sampling=False,
+            )  # fmt: skip
+        if spec.name == "nsga2":
+            return _NSGAII(self._shared, seed=seed, population_size=max(2, spec.startup_trials))
+        if spec.name == "gp":
+            return _GP(
+                self._shared, seed=seed, n_startup_trials=spec.startup_trials, warn_independent_sampling=False
+            )  # fmt: skip
+        return _TPE(self._shared, seed=seed, n_startup_trials=spec.startup_trials)
 
 
-class _CellSampler(optuna.samplers.TPESampler):
-    """TPE that is told which parameters every trial has; Optuna would find the same ones in all trials at each ask."""
+class _KnownSpace:
+    """For a sampler: which parameters every trial has. Optuna would find the same ones in all trials at each ask."""
 
     def __init__(self, shared: dict[str, BaseDistribution], **options: Any) -> None:
         super().__init__(**options)
@@ -126,6 +280,31 @@ class _CellSampler(optuna.samplers.TPESampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What is modelled jointly; the others are sampled one by one."""
         return self._shared
+
+
+class _TPE(_KnownSpace, TPESampler):
+    pass
+
+
+class _GP(_KnownSpace, GPSampler):
+    pass
+
+
+class _QMC(_KnownSpace, QMCSampler):
+    pass
+
+
+class _NSGAII(_KnownSpace, NSGAIISampler):
+    pass
+
+
+@_without_experimental_warnings
+def _make_pruner(spec: PrunerSpec) -> BasePruner:
+    if spec.name == "median":
+        return MedianPruner(n_startup_trials=spec.startup_trials)
+    if spec.name == "wilcoxon":
+        return WilcoxonPruner(p_threshold=spec.p_threshold)
+    return NopPruner()
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

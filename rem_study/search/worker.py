@@ -32,20 +32,14 @@ class Worker(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job for the same actor."""
         self._job = json.loads(new_config["job"])
-        self._left = list(self._job.get("replicates", [self._job.get("replicate")]))
         return True
 
     def step(self) -> dict[str, Any]:
-        """One replicate. Whatever goes wrong in it comes back as its state and reason, not as a dead actor."""
-        replicate = self._left.pop(0)
+        """The job. Whatever goes wrong in it comes back as its state and reason, not as a dead actor."""
         started = time.time()
-        if self._job["kind"] == "original":
-            record = self._train_original(replicate)
-        else:
-            record = self._run_replicate(replicate)
+        record = self._train_original() if self._job["kind"] == "original" else self._run_replicate()
         record |= {"start_time": int(started * 1000), "end_time": int(time.time() * 1000)}
-        finished = not self._left or record["state"] == "failed"
-        return {"record": json.dumps(record), "done": finished}
+        return {"record": json.dumps(record), "done": True}
 
     def get_auto_filled_metrics(self, *_: object, **__: object) -> dict[str, Any]:
         """None: of every number in a result Tune keeps a history, for every trial, to the end of the study."""
@@ -59,7 +53,8 @@ class Worker(tune.Trainable):
         """The measured columns of one replicate."""
         return run_trial(self._spec, trial, self._originals, self._device)
 
-    def _train_original(self, replicate: int) -> dict[str, Any]:
+    def _train_original(self) -> dict[str, Any]:
+        replicate = self._job["replicate"]
         corruption = next(c for c in self._spec.corruptions if c.name == self._job["corruption"])
         start = time.perf_counter()
         record = {"kind": "original", "corruption": corruption.name, "replicate": replicate}
@@ -69,10 +64,11 @@ class Worker(tune.Trainable):
             outcome = {"state": "failed", "error": _reason(error)}
         return record | outcome | {"seconds": time.perf_counter() - start}
 
-    def _run_replicate(self, replicate: int) -> dict[str, Any]:
+    def _run_replicate(self) -> dict[str, Any]:
         job = self._job
-        trial = Trial(self._cells[job["cell"]], job["method"], job["configuration"], replicate)
-        record = {"kind": "replicate", **identity(self._spec, trial, job["trial"], "search")}
+        trial = Trial(self._cells[job["cell"]], job["method"], job["configuration"], job["replicate"])
+        place = identity(self._spec, trial, job["trial"], job["phase"], job["proposed_by"])
+        record = {"kind": "replicate", **place}
         try:
             return record | self.run_trial(trial)
         except Exception as error:

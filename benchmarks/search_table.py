@@ -1,0 +1,99 @@
+"""Builds the table on which search strategies are replayed: REM on digits, the same random configurations in every
+cell, every replicate.
+
+A smaller task than the results' one, so that 3,456 runs end within two hours on 2 cores: half of the training digits.
+What is finished is kept in a file beside the table, so that an interrupted build goes on.
+
+    python benchmarks/search_table.py [--workers 2] [--output docs/results/search-table.parquet]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from common import ROOT, machine
+
+from rem_study.originals import OriginalStore
+from rem_study.search.suggest import CellSearch
+from rem_study.space import Configuration
+from rem_study.spec import Study, load_study
+from rem_study.trial import Trial, cells_of, run_trial
+
+STUDY = ROOT / "studies" / "search-table.yaml"
+KEPT = [
+    "state", "score_oracle", "score_deployable", "retain_accuracy", "forget_accuracy",
+    "healed", "utility", "utility_x_healed", "regularity", "sample_passes", "seconds",
+]  # fmt: skip
+
+
+def configurations(study: Study) -> list[Configuration]:
+    """The default configuration, then random ones; the same for every cell."""
+    count = study.spec.budget.trials
+    search = CellSearch(study.spaces["rem"], study.spec.sampler, count, count, ("search table",))
+    return [search.ask()[1] for _ in range(count)]
+
+
+def run_one(store: Path, cell: int, configuration: Configuration, replicate: int) -> dict[str, Any]:
+    """One row of the table."""
+    torch.set_num_threads(1)
+    spec = load_study(STUDY).spec
+    trial = Trial(cells_of(spec)[cell], "rem", configuration, replicate)
+    row = run_trial(spec, trial, OriginalStore(store))
+    return {name: row.get(name) for name in KEPT}
+
+
+def build(study: Study, workers: int, journal: Path, store: Path) -> pd.DataFrame:
+    """Run what `journal` lacks; every finished row is in it before the next is begun."""
+    done: dict[tuple[int, int, int], dict[str, Any]] = {}
+    if journal.exists():
+        for line in journal.read_text().splitlines():
+            row = json.loads(line)
+            done[row["configuration"], row["cell"], row["replicate"]] = row
+    cells, tried = cells_of(study.spec), configurations(study)
+    places = [
+        (number, cell, replicate)
+        for number in range(len(tried))
+        for replicate in range(study.spec.budget.replicates)
+        for cell in range(len(cells))
+    ]
+    with ProcessPoolExecutor(workers) as pool, journal.open("a") as file:
+        left = [place for place in places if place not in done]
+        futures = {
+            pool.submit(run_one, store, cell, tried[n], replicate): (n, cell, replicate) for n, cell, replicate in left
+        }
+        for count, future in enumerate(as_completed(futures), start=1):
+            place = futures[future]
+            row = dict(zip(("configuration", "cell", "replicate"), place, strict=True)) | future.result()
+            done[place] = row
+            print(json.dumps(row), file=file, flush=True)
+            if count % 100 == 0:
+                print(f"{len(places) - len(left) + count} of {len(places)}", flush=True)
+    frame = pd.DataFrame([done[place] for place in places])
+    frame["config"] = [json.dumps(tried[n], sort_keys=True) for n in frame["configuration"]]
+    frame["cell"] = [cells[cell].name for cell in frame["cell"]]
+    return frame
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "search-table.parquet")
+    parser.add_argument("--journal", type=Path, default=ROOT / "runs" / "search-table.jsonl")
+    arguments = parser.parse_args()
+    arguments.journal.parent.mkdir(parents=True, exist_ok=True)
+    study = load_study(STUDY)
+    frame = build(study, arguments.workers, arguments.journal, ROOT / "runs" / "originals")
+    frame.to_parquet(arguments.output, index=False, compression="zstd")
+    print(machine())
+    print(f"{len(frame)} runs, {frame['seconds'].sum() / 3600:.1f} CPU hours; {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
