@@ -319,6 +319,25 @@ def _mean_in_search(trials: pd.DataFrame, method: str, config: str) -> float:
     return float(means.loc[means["finished"] & (means["config"] == config), "utility_x_healed"].mean())
 
 
+def objectives_frame(trials: pd.DataFrame) -> pd.DataFrame:
+    """What choosing without clean labels costs, one row a (cell, method): utility × healed (report split) of the
+    finished search trial with the best mean `score_oracle`, of the one with the best mean `score_deployable`
+    (columns `by_oracle`, `by_deployable`), and `cost`, the first minus the second. Ties to the lowest number.
+    Where nobody knows the clean labels there is no row.
+    """
+    means = trial_means(trials)
+    means = means[means["finished"]]
+    scores = ["score_oracle", "score_deployable"]
+    rows = trials[trials["phase"] == "search"].groupby([*KEY, "trial"])[scores].mean()
+    means = means.join(rows, on=[*KEY, "trial"]).dropna(subset=[*scores, "utility_x_healed"])
+    chosen = {
+        name: means.sort_values([score, "trial"], ascending=[False, True]).groupby(KEY)["utility_x_healed"].first()
+        for name, score in (("by_oracle", "score_oracle"), ("by_deployable", "score_deployable"))
+    }
+    table = pd.DataFrame(chosen)
+    return table.assign(cost=table["by_oracle"] - table["by_deployable"]).reset_index()
+
+
 def _number(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)
 

@@ -281,3 +281,15 @@ def test_without_clean_labels_the_deployable_score_selects_and_the_default_count
     assert list(cells["trial"]) == [1] and list(cells["search_score"]) == [0.6]
     assert cells[["healed", "utility_x_healed", "gain"]].isna().all(axis=None)
     assert list(cells["health"]) == [""]
+
+
+def test_choosing_without_clean_labels_costs_what_the_other_choice_would_have_given() -> None:
+    frame = trials(
+        row(0, score_oracle=0.5, score_deployable=0.9, report=0.4),
+        row(1, score_oracle=0.8, score_deployable=0.6, report=0.7),
+        row(2, score_oracle=0.99, score_deployable=0.99, report=0.99, state="failed", error="NaN"),
+    )
+    told = only(analysis.objectives_frame(frame))
+    assert (told["by_oracle"], told["by_deployable"]) == (0.7, 0.4) and told["cost"] == pytest.approx(0.3)
+    unknown = trials(row(0, score_deployable=0.5, utility_x_healed=None, healed=None))
+    assert analysis.objectives_frame(unknown).empty
