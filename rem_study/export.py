@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pyarrow as pa
 import yaml
 
 from rem_study.errors import InputError
+from rem_study.folder import Folder
 
 FORMATS = ("yaml", "json", "csv", "parquet")
 
 
-def study_file(folder: Path, name: str) -> Path:
+def study_file(folder: Folder, name: str) -> Folder:
     """The path of one of a study's files. Raises InputError naming the folder or file that is missing."""
-    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / name).is_file():
@@ -26,16 +27,16 @@ def study_file(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Folder, name: str) -> pd.DataFrame:
     """One of a study's Parquet tables as a frame. Raises InputError where it is missing or damaged."""
     path = study_file(folder, name)
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet table ({_first_line(error)})") from error
 
 
-def read_yaml(folder: Path, name: str) -> Any:
+def read_yaml(folder: Folder, name: str) -> Any:
     """One of a study's YAML files, plain values only. Raises InputError where it is missing or malformed."""
     path = study_file(folder, name)
     try:
@@ -44,7 +45,7 @@ def read_yaml(folder: Path, name: str) -> Any:
         raise InputError(f"{path}: not readable as YAML ({_first_line(error)})") from error
 
 
-def export(folder: Path, format: str, output: Path | None = None) -> str | Path:
+def export(folder: Folder, format: str, output: Path | None = None) -> str | Path:
     """The winners of the study in `folder`: the text, or the path written where `output` names one.
 
     yaml: best.yaml as it stands; json: the same document; csv and parquet: the cells table, each

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
+from rem_study.folder import Folder
 from rem_study.yaml_file import parse_file, validate
 
 if sys.version_info >= (3, 11):
@@ -250,7 +251,7 @@ def known_methods() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in shipped_folder().iterdir() if f.name.endswith(".yaml"))
 
 
-def load_space(method: str, path: Path | None = None) -> SearchSpace:
+def load_space(method: str, path: Folder | None = None) -> SearchSpace:
     """The search space of `method`, its own or the file at `path`. Raises InputError naming file and field."""
     if method not in known_methods():
         raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.errors import InputError
+from rem_study.folder import Folder
 from rem_study.frozen import Frozen, LocalPath, PositiveFloat, PositiveInt, Share
 from rem_study.space import Configuration, SearchSpace, load_space
 from rem_study.yaml_file import load_yaml, read_text, validate
@@ -340,7 +340,7 @@ class Study(Frozen):
         return int(min(budget, self.spaces[method].cardinality()))
 
 
-def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> Study:
+def load_study(path: Folder, overrides: tuple[str, ...] = (), name: str | None = None) -> Study:
     """The study file at `path`, with `key.path=value` overrides applied.
 
     Raises:
@@ -349,7 +349,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = N
     return resolve(read_document(path, overrides, name), str(path), path.parent)
 
 
-def read_document(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> dict[str, Any]:
+def read_document(path: Folder, overrides: tuple[str, ...] = (), name: str | None = None) -> dict[str, Any]:
     """The study file at `path` as plain values, overrides applied, its fields not checked yet. Raises InputError."""
     document = load_yaml(read_text(path), str(path))
     if not isinstance(document, dict):
@@ -362,7 +362,7 @@ def read_document(path: Path, overrides: tuple[str, ...] = (), name: str | None 
     return document
 
 
-def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
+def resolve(document: dict[str, Any], origin: str, folder: Folder) -> Study:
     """A study from plain values; paths in it are relative to `folder`. Raises InputError."""
     spec = validate(StudySpec, document, origin)
     resolved, spaces, mistakes = {}, {}, []

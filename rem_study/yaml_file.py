@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from rem_study.errors import InputError
+from rem_study.folder import Folder
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,7 +45,7 @@ def load_yaml(text: str, origin: str) -> Any:
         raise InputError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Folder) -> str:
     """The text of a file the user named. Raises InputError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def validate(model: type[Model], document: Any, origin: str) -> Model:
         raise InputError("\n".join(_line(origin, mistake) for mistake in _causes(error.errors()))) from None
 
 
-def parse_file(model: type[Model], path: Path) -> Model:
+def parse_file(model: type[Model], path: Folder) -> Model:
     """The file at `path` as a `model`. Raises InputError naming file and field."""
     return validate(model, load_yaml(read_text(path), str(path)), str(path))
 
