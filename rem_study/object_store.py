@@ -68,7 +68,7 @@ class ObjectLog:
 def segments(folder: ObjectPath) -> list[tuple[ObjectPath, bytes]]:
     """The log's objects and their contents, in the order in which they were written."""
     while True:
-        paths = [path for _, path in sorted(_numbered(folder), key=lambda numbered: numbered[1].name)]
+        paths = [path for _, path in _numbered(folder)]
         try:
             return list(zip(paths, _read(paths), strict=True))
         except FileNotFoundError:  # a launch has merged some meanwhile
@@ -80,15 +80,16 @@ def _read(paths: Sequence[ObjectPath]) -> list[bytes]:
         return list(pool.map(ObjectPath.read_bytes, paths))
 
 
-def _numbered(folder: ObjectPath) -> Iterator[tuple[int, ObjectPath]]:
-    for path in folder.iterdir():
-        if match := re.fullmatch(r"(\d+)(-\d+)?\.jsonl", path.name):
-            yield int(match[1]), path
+def _numbered(folder: ObjectPath) -> list[tuple[int, ObjectPath]]:
+    """Launch and object, in the order in which to read them: what is merged, then what a merge may have left."""
+    matches = ((re.fullmatch(r"(\d+)(?:-(\d+))?\.jsonl", path.name), path) for path in folder.iterdir())
+    found = [(int(match[1]), int(match[2] or -1), path) for match, path in matches if match]
+    return [(launch, path) for launch, _, path in sorted(found, key=lambda numbers: numbers[:2])]
 
 
 def _merge(folder: ObjectPath) -> None:
     launches: dict[int, list[ObjectPath]] = defaultdict(list)
-    for launch, path in sorted(_numbered(folder), key=lambda numbered: numbered[1].name):
+    for launch, path in _numbered(folder):
         launches[launch].append(path)
     for launch, paths in launches.items():
         merged = folder / f"{launch:05d}.jsonl"
