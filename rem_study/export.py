@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import yaml
 
 from rem_study.errors import InputError
 from rem_study.folder import Folder
+from rem_study.yaml_file import load_yaml, read_text
 
 FORMATS = ("yaml", "json", "csv", "parquet")
 
@@ -39,10 +39,7 @@ def read_table(folder: Folder, name: str) -> pd.DataFrame:
 def read_yaml(folder: Folder, name: str) -> Any:
     """One of a study's YAML files, plain values only. Raises InputError where it is missing or malformed."""
     path = study_file(folder, name)
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({_first_line(error)})") from error
+    return load_yaml(read_text(path), str(path))
 
 
 def export(folder: Folder, format: str, output: Path | None = None) -> str | Path:
@@ -62,9 +59,12 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     if format == "csv":
         text = read_table(folder, "cells.parquet").to_csv(index=False)
     elif format == "json":
-        text = json.dumps(read_yaml(folder, "best.yaml"), indent=2) + "\n"
+        try:
+            text = json.dumps(read_yaml(folder, "best.yaml"), indent=2, allow_nan=False) + "\n"
+        except ValueError as error:
+            raise InputError(f"{folder / 'best.yaml'}: JSON has no such number ({error})") from None
     else:
-        text = study_file(folder, "best.yaml").read_text(encoding="utf-8")
+        text = read_text(study_file(folder, "best.yaml"))
     return text if output is None else _write(output, text.encode())
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
 from rem_study.space import Configuration
@@ -124,18 +124,21 @@ def of_cell(best: Path | str | Mapping[str, Any], cell: str, method: str = "rem"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+_Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Winner(_Part):
     config: Configuration
-    utility_x_healed: dict[str, float | None] = {}
+    utility_x_healed: dict[str, _Unit | None] = {}
 
 
 class _Cell(_Part):
     corruption: str
     discovery_rate: DiscoveryRate
-    regularity: float | None = None
+    regularity: _Unit | None = None
     methods: dict[str, _Winner]
 
     @property
@@ -147,6 +150,13 @@ class _Best(_Part):
     format: Literal[1]
     universal: dict[str, _Winner] = {}
     cells: list[_Cell]
+
+    @model_validator(mode="after")
+    def _each_cell_once(self) -> _Best:
+        names = [cell.name for cell in self.cells]
+        if len(set(names)) < len(names):
+            raise ValueError("cells: one is listed twice")
+        return self
 
 
 def read_best(path: Path) -> _Best:

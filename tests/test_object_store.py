@@ -385,10 +385,12 @@ def test_a_study_on_s3_killed_and_resumed_equals_one_on_a_disk(bucket, tmp_path)
     root = "s3://studies/runs"
     folder = open_folder(f"{root}/smoke")
     command = [sys.executable, "-m", "rem_study.cli", "launch", str(SMOKE), "--root", root]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    told = tmp_path / "killed.log"
+    with open(told, "wb") as output:
+        killed = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     deadline = time.monotonic() + 240
     while len([r for r in read_log(folder / "log")[0] if r["kind"] == "replicate"]) < 3:
-        assert killed.poll() is None and time.monotonic() < deadline
+        assert killed.poll() is None and time.monotonic() < deadline, told.read_text()
         time.sleep(0.2)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
