@@ -223,7 +223,9 @@ class NeighboursSpec(Frozen):
 class ConfirmSpec(Frozen):
     """Fresh replicates for the selected configurations and the default, which no search has seen."""
 
-    replicates: Annotated[int, Field(ge=0, le=1_000_000)] = Field(0, description="how many; 2 or more give intervals; 0: none")
+    replicates: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0, description="how many; 2 or more give intervals; 0: none"
+    )
     top: PositiveInt = Field(1, description="how many of each (cell, method)'s best configurations are confirmed")
     everywhere: bool = Field(
         False, description="also run every cell's best configuration in all other cells, for the universal one"

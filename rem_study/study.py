@@ -21,6 +21,7 @@ from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import DataSpec, Study, load_study, read_document, resolve
 from rem_study.store import StudyLog, locked, read_log
 from rem_study.tracking_place import TrackingPlace, tracking_place
+from rem_study.yaml_file import field_name
 
 if TYPE_CHECKING:
     from rem_study.search.plan import GridPlan
@@ -184,7 +185,9 @@ def load_resolved(folder: Folder) -> Study:
     methods = document.get("methods")
     for method, given in methods.items() if isinstance(methods, dict) else ():
         if isinstance(given, dict) and isinstance(given.get("space"), str):  # no path leads out of the folder
-            raise InputError(f"{path}: methods.{method}.space: must be written out, not a path")
+            raise InputError(f"{path}: methods.{field_name(method)}.space: must be written out, not a path")
+    if isinstance(document.get("warm_start"), str):
+        raise InputError(f"{path}: warm_start: must be written out, not a path")
     return resolve(document, str(path), folder)
 
 
