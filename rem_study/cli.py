@@ -12,8 +12,21 @@ import click
 
 from rem_study import __version__
 from rem_study.errors import ClusterError, InputError, TrackingError, UnlearningError
+from rem_study.folder import Folder, open_folder
 
-FOLDER = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
+
+
+class _FolderType(click.ParamType):
+    """A path, or the URL of an object store."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Folder:
+        return open_folder(value) if isinstance(value, str) else value
+
+
+FOLDER = _FolderType()
 
 
 class _Commands(click.Group):
@@ -28,6 +41,9 @@ class _Commands(click.Group):
             ctx.exit(2)
         except (ClusterError, TrackingError, UnlearningError) as error:
             click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:  # a full disk, a share or an object store out of reach
+            click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -48,19 +64,26 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar="KEY.PATH=VALUE",
         help="Change a field of the study file.",
     )(command)
-    return click.argument("study", type=FOLDER)(command)
+    return click.argument("study", type=PATH)(command)
 
 
 @main.command()
 @_study_options
-@click.option("--root", type=FOLDER, default=Path("runs"), show_default=True, help="Where studies' folders lie.")
+@click.option(
+    "--root",
+    type=FOLDER,
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="Where studies' folders lie: a path, or s3://BUCKET/PREFIX, gs://...",
+)
 @click.option("--name", help="Of the study and its folder; default: the study file's.")
 @click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
-@click.option("--warm-start", type=FOLDER, metavar="BEST.yaml", help="Begin with what another study found.")
+@click.option("--warm-start", type=PATH, metavar="BEST.yaml", help="Begin with what another study found.")
 def launch(
     study: Path,
     overrides: tuple[str, ...],
-    root: Path,
+    root: Folder,
     name: str | None,
     address: str | None,
     warm_start: Path | None,
@@ -88,7 +111,7 @@ def launch(
     default="/shared/runs",
     show_default=True,
     metavar="DIR",
-    help="Where studies' folders lie on the cluster; every node must see it.",
+    help="Where studies' folders lie on the cluster; every node must see it. A path or a URL.",
 )
 @click.option("--name", help="Of the study and its folder; default: the study file's.")
 @click.option("--follow", is_flag=True, help="Show the job's log until it ends; exit status 0 if it succeeds.")
@@ -142,7 +165,7 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-def status(folder: Path) -> None:
+def status(folder: Folder) -> None:
     """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
     from rem_study.status import describe
 
@@ -151,7 +174,7 @@ def status(folder: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-def report(folder: Path) -> None:
+def report(folder: Folder) -> None:
     """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
     from rem_study.report import write_report
 
@@ -161,8 +184,8 @@ def report(folder: Path) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--format", "form", type=click.Choice(["yaml", "json", "csv", "parquet"]), default="yaml")
-@click.option("-o", "--output", type=FOLDER, help="A file; default: the terminal (not for parquet).")
-def export(folder: Path, form: str, output: Path | None) -> None:
+@click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet).")
+def export(folder: Folder, form: str, output: Path | None) -> None:
     """Write the best configuration of each cell."""
     from rem_study.export import export as write
 
@@ -172,7 +195,7 @@ def export(folder: Path, form: str, output: Path | None) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-def ui(folder: Path, port: int) -> None:
+def ui(folder: Folder, port: int) -> None:
     """Open MLflow's UI on the study in FOLDER, on loopback."""
     from rem_study.tracking import serve
 
@@ -181,7 +204,7 @@ def ui(folder: Path, port: int) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-def sync(folder: Path) -> None:
+def sync(folder: Folder) -> None:
     """Bring MLflow level with the log of the study in FOLDER."""
     from rem_study.mlflow_runs import quicken_sqlite
     from rem_study.study import sync as bring_level
@@ -198,7 +221,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 
 
 @main.command()
-@click.argument("checkpoint", type=FOLDER)
+@click.argument("checkpoint", type=PATH)
 @click.option(
     "--model",
     required=True,
@@ -211,18 +234,16 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     help="What the model was trained on: an .npz file, a folder of images or of Parquet files, a data set by name, "
     "or a mapping as in a study file. The test part, if any, is the held-out set.",
 )
-@click.option("--ids", type=FOLDER, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
-@click.option(
-    "-o", "--output", type=FOLDER, help="The healed checkpoint; default: CHECKPOINT with .healed in its name."
-)
+@click.option("--ids", type=PATH, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
+@click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
-@click.option("--config", type=FOLDER, help="YAML: hyperparameters; default: the method's own defaults.")
-@click.option("--best", type=FOLDER, help="A study's best.yaml; alone: its universal configuration.")
+@click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
+@click.option("--best", type=PATH, help="A study's best.yaml; alone: its universal configuration.")
 @click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say.")
 @click.option("--corruption", help="With --discovery-rate: the nearest cell. A name in best.yaml, or a regularity.")
 @click.option("--discovery-rate", type=float, help="Share of the corrupted samples that --ids holds; a guess will do.")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a hyperparameter.")
-@click.option("--space", type=FOLDER, help="Another search space for the method, to check against.")
+@click.option("--space", type=PATH, help="Another search space for the method, to check against.")
 @click.option(
     "--mean", callback=_numbers, help="Training's, of pixels in [0, 1], 0.49,0.48,0.45 say; default: the data's."
 )

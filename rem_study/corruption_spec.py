@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rem_study.frozen import Frozen, LocalPath, PositiveInt
+from rem_study.frozen import Frozen, Int, LocalPath, PositiveInt
 
 Rank = Literal["low", "medium", "medium_high", "high"]
-Class = Annotated[int, Field(ge=0)]
+Class = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 
 class MadeCorruption(Frozen):
@@ -22,7 +22,9 @@ class MadeCorruption(Frozen):
     """
 
     regularity_rank: ClassVar[Rank]
-    samples: Annotated[int, Field(ge=4)] | None = Field(None, description="corrupted samples; default: 2 % of all")
+    samples: Annotated[int, Field(ge=4, le=1_000_000_000)] | None = Field(
+        None, description="corrupted samples; default: 2 % of all"
+    )
 
 
 class RandomLabelSpec(MadeCorruption):
@@ -37,7 +39,7 @@ class InterclassConfusionSpec(MadeCorruption):
 
     regularity_rank = "medium"
     name: Literal["interclass_confusion"]
-    classes: tuple[Class, Class] = (3, 5)
+    classes: Annotated[tuple[Class, Class], Field(strict=False)] = (3, 5)
 
     @model_validator(mode="after")
     def _two_classes(self) -> InterclassConfusionSpec:
@@ -56,7 +58,9 @@ class SemanticContaminationSpec(MadeCorruption):
     name: Literal["semantic_contamination"]
     source: Class = 3
     target: Class = 5
-    clusters: Annotated[int, Field(ge=2)] = Field(3, description="into how many groups the source class is divided")
+    clusters: Annotated[int, Field(ge=2, le=100)] = Field(
+        3, description="into how many groups the source class is divided"
+    )
 
     @model_validator(mode="after")
     def _two_classes(self) -> SemanticContaminationSpec:
@@ -72,7 +76,7 @@ class BlendedTriggerSpec(MadeCorruption):
     name: Literal["blended_trigger"]
     target: Class = 0
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="weight of the pattern in the blend")
-    pattern_seed: Annotated[int, Field(ge=0)] = Field(0, description="which pattern; the same in every replicate")
+    pattern_seed: Int = Field(0, description="which pattern; the same in every replicate")
 
 
 class PoisonSpec(MadeCorruption):

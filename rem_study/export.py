@@ -3,22 +3,23 @@ nothing."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import yaml
 
 from rem_study.errors import InputError
+from rem_study.folder import Folder
+from rem_study.yaml_file import load_yaml, read_text
 
 FORMATS = ("yaml", "json", "csv", "parquet")
 
 
-def study_file(folder: Path, name: str) -> Path:
+def study_file(folder: Folder, name: str) -> Folder:
     """The path of one of a study's files. Raises InputError naming the folder or file that is missing."""
-    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / name).is_file():
@@ -26,25 +27,22 @@ def study_file(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Folder, name: str) -> pd.DataFrame:
     """One of a study's Parquet tables as a frame. Raises InputError where it is missing or damaged."""
     path = study_file(folder, name)
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet table ({_first_line(error)})") from error
 
 
-def read_yaml(folder: Path, name: str) -> Any:
+def read_yaml(folder: Folder, name: str) -> Any:
     """One of a study's YAML files, plain values only. Raises InputError where it is missing or malformed."""
     path = study_file(folder, name)
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({_first_line(error)})") from error
+    return load_yaml(read_text(path), str(path))
 
 
-def export(folder: Path, format: str, output: Path | None = None) -> str | Path:
+def export(folder: Folder, format: str, output: Path | None = None) -> str | Path:
     """The winners of the study in `folder`: the text, or the path written where `output` names one.
 
     yaml: best.yaml as it stands; json: the same document; csv and parquet: the cells table, each
@@ -61,9 +59,12 @@ def export(folder: Path, format: str, output: Path | None = None) -> str | Path:
     if format == "csv":
         text = read_table(folder, "cells.parquet").to_csv(index=False)
     elif format == "json":
-        text = json.dumps(read_yaml(folder, "best.yaml"), indent=2) + "\n"
+        try:
+            text = json.dumps(read_yaml(folder, "best.yaml"), indent=2, allow_nan=False) + "\n"
+        except ValueError as error:
+            raise InputError(f"{folder / 'best.yaml'}: JSON has no such number ({error})") from None
     else:
-        text = study_file(folder, "best.yaml").read_text(encoding="utf-8")
+        text = read_text(study_file(folder, "best.yaml"))
     return text if output is None else _write(output, text.encode())
 
 

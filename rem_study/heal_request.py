@@ -17,6 +17,7 @@ from rem_study.checkpoint import encode_checkpoint, read_checkpoint, require_for
 from rem_study.corruption_spec import GivenSpec
 from rem_study.data import Dataset, load_dataset
 from rem_study.errors import InputError
+from rem_study.folder import write_atomically
 from rem_study.given import read_given
 from rem_study.heal import check_configuration, heal, normalised_by
 from rem_study.heal_report import find_warnings, report_facts, report_lines
@@ -24,7 +25,6 @@ from rem_study.recommendation import UNIVERSAL, Recommendation, of_cell, recomme
 from rem_study.sources import SOURCES
 from rem_study.space import Configuration, SearchSpace, load_space
 from rem_study.spec import OwnDataSpec, RecipeSpec
-from rem_study.store import write_atomically
 from rem_study.yaml_file import load_yaml, read_text, validate
 
 

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -23,6 +22,7 @@ from rem_study.corruption import CorruptedTrainingSet, Corruption, draw_corrupti
 from rem_study.corruption_spec import SemanticContaminationSpec
 from rem_study.data import Dataset, load_dataset, report_half
 from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_predictions
+from rem_study.folder import Folder, write_atomically
 from rem_study.models import build_model
 from rem_study.models.split import SplitNetwork
 from rem_study.processes import FindGroup, Group, whole_class
@@ -169,12 +169,12 @@ class Original:
 
 
 class OriginalStore:
-    """Originals in a folder: `KEY.pt`, weights alone, and `KEY.json` with their checksum and facts.
+    """Originals in a folder or an object store: `KEY.pt`, weights alone, and `KEY.json` with their checksum and facts.
 
     The last few that `obtain` gave stay in memory, so that a worker's trials read each file once.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self._recent: dict[str, Original] = {}
 
@@ -207,9 +207,7 @@ class OriginalStore:
             (f"{key}.pt", buffer.getvalue()),
             (f"{key}.json", canonical_json(record).encode()),
         ):
-            partial = self.folder / f".{name}.{os.getpid()}"
-            partial.write_bytes(content)
-            os.replace(partial, self.folder / name)
+            write_atomically(self.folder / name, content)
 
     def obtain(self, setting: Setting) -> Original:
         """The original of `setting`: the stored one, or one trained now and stored."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
+from rem_study.folder import Folder, open_folder
 from rem_study.space import Configuration
 from rem_study.spec import DiscoveryRate, cell_name
 from rem_study.yaml_file import load_yaml, read_text, validate
@@ -50,7 +50,7 @@ class Recommendation:
 
 
 def recommend(
-    best: Path | str | Mapping[str, Any], *, corruption: str | float, discovery_rate: float, method: str = "rem"
+    best: Folder | str | Mapping[str, Any], *, corruption: str | float, discovery_rate: float, method: str = "rem"
 ) -> Recommendation:
     """The configuration of the cell that is nearest to a case.
 
@@ -102,7 +102,7 @@ def recommend(
     return _of(method, winner, nearest.name, regularity, distance(nearest), factor, gap(nearest))
 
 
-def of_cell(best: Path | str | Mapping[str, Any], cell: str, method: str = "rem") -> Recommendation:
+def of_cell(best: Folder | str | Mapping[str, Any], cell: str, method: str = "rem") -> Recommendation:
     """The configuration of one cell, `poison@0.5` say, or the one for the whole grid (`universal`).
 
     Raises:
@@ -124,18 +124,21 @@ def of_cell(best: Path | str | Mapping[str, Any], cell: str, method: str = "rem"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+_Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Winner(_Part):
     config: Configuration
-    utility_x_healed: dict[str, float | None] = {}
+    utility_x_healed: dict[str, _Unit | None] = {}
 
 
 class _Cell(_Part):
     corruption: str
     discovery_rate: DiscoveryRate
-    regularity: float | None = None
+    regularity: _Unit | None = None
     methods: dict[str, _Winner]
 
     @property
@@ -148,16 +151,25 @@ class _Best(_Part):
     universal: dict[str, _Winner] = {}
     cells: list[_Cell]
 
+    @model_validator(mode="after")
+    def _each_cell_once(self) -> _Best:
+        names = [cell.name for cell in self.cells]
+        if len(set(names)) < len(names):
+            raise ValueError("cells: one is listed twice")
+        return self
 
-def read_best(path: Path) -> _Best:
+
+def read_best(path: Folder) -> _Best:
     """A best.yaml, checked. Raises InputError."""
     return _read(path)[1]
 
 
-def _read(best: Path | str | Mapping[str, Any]) -> tuple[str, _Best]:
+def _read(best: Folder | str | Mapping[str, Any]) -> tuple[str, _Best]:
     if isinstance(best, Mapping):
         return "best", validate(_Best, dict(best), "best")
-    return str(best), validate(_Best, load_yaml(read_text(Path(best)), str(best)), str(best))
+    return str(best), validate(
+        _Best, load_yaml(read_text(open_folder(best) if isinstance(best, str) else best), str(best)), str(best)
+    )
 
 
 def _of(

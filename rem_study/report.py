@@ -3,11 +3,10 @@ be read."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from rem_study import analysis, figures
 from rem_study.errors import InputError
 from rem_study.export import read_table, read_yaml
+from rem_study.folder import Folder, write_atomically
 
 REM = "rem"
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
@@ -49,13 +49,12 @@ figure { margin: .4rem 0 } figure svg { width: 100%; height: auto } svg text { p
 """
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Folder) -> Folder:
     """Write `report.html` and `figures/*.png` into a study's folder and return the report's path.
 
     Reads trials.parquet, cells.parquet and, where they are there, study.yaml and manifest.json; nothing else.
     Raises InputError (one line) where a table is missing or damaged, or holds no trial yet.
     """
-    folder = Path(folder)
     trials, cells = read_table(folder, "trials.parquet"), read_table(folder, "cells.parquet")
     if cells.empty:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
@@ -63,10 +62,11 @@ def write_report(folder: Path) -> Path:
     drawn = draw(trials, cells)
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=200)
-    path, partial = folder / "report.html", folder / ".report.html.part"
-    partial.write_text(page(trials, cells, study, _manifest(folder / "manifest.json"), drawn), encoding="utf-8")
-    os.replace(partial, path)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=200)
+        write_atomically(folder / "figures" / f"{name}.png", image.getvalue())
+    path = folder / "report.html"
+    write_atomically(path, page(trials, cells, study, _manifest(folder / "manifest.json"), drawn))
     return path
 
 
@@ -312,7 +312,7 @@ def _failures(trials: pd.DataFrame) -> str:
     return _table(rows[:FAILURES_SHOWN], text=["cell", "method", "trials", "error"]) + note
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Folder) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

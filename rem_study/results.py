@@ -8,19 +8,18 @@ import platform
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rem_study import __version__
+from rem_study.folder import Folder, write_atomically
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
-from rem_study.store import write_atomically
 
 
 def write_results(
-    folder: Path,
+    folder: Folder,
     study: Study,
     rows: list[dict[str, Any]],
     states: Mapping[TrialKey, str],
@@ -59,14 +58,14 @@ def write_results(
 _TIMES = ("start_time", "end_time")
 
 
-def artifacts(folder: Path) -> list[Path]:
+def artifacts(folder: Folder) -> list[Folder]:
     """What of the folder belongs on the study's MLflow run, as far as it is there."""
     return [
         folder / name for name in ("report.html", "best.yaml", "manifest.json", "figures") if (folder / name).exists()
     ]
 
 
-def write_manifest(folder: Path, study: Study, started: float, originals: list[dict[str, Any]]) -> None:
+def write_manifest(folder: Folder, study: Study, started: float, originals: list[dict[str, Any]]) -> None:
     """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
     from rem_study.originals import Setting, code_fingerprint
 

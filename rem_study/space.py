@@ -15,15 +15,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
-from rem_study.yaml_file import parse_file, validate
+from rem_study.folder import Folder
+from rem_study.yaml_file import field_name, parse_file, validate
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable
 else:
     from importlib.abc import Traversable
 
-Value = bool | int | float | str
+Value = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str
 Configuration = dict[str, Value]
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+"""What a float holds exactly, since Optuna reckons in floats."""
 
 
 class _Parameter(BaseModel):
@@ -41,12 +47,12 @@ class _Parameter(BaseModel):
 
 class _Range(_Parameter):
     log: bool = False
-    also: list[int | float] = []  # values out of the range that a study may fix
+    also: list[Finite | int] = []  # values out of the range that a study may fix
 
     @model_validator(mode="after")
     def _ordered(self: Any) -> Any:
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ValueError("low and high must be finite")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"from low {self.low} to high {self.high} is too far")
         if not self.low < self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and self.low <= 0:
@@ -72,10 +78,10 @@ class FloatParameter(_Range):
     """A real number in [low, high], on a logarithmic scale or in steps if so said."""
 
     type: Literal["float"]
-    low: float
-    high: float
-    default: float
-    step: Annotated[float, Field(gt=0)] | None = None
+    low: Finite
+    high: Finite
+    default: Finite
+    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
     def cardinality(self) -> float:
@@ -87,10 +93,10 @@ class IntParameter(_Range):
     """A whole number in [low, high]."""
 
     type: Literal["int"]
-    low: int
-    high: int
-    default: int
-    step: Annotated[int, Field(gt=0)] | None = None
+    low: Whole
+    high: Whole
+    default: Whole
+    step: Annotated[int, Field(gt=0, le=2**53)] | None = None
 
     def check(self, value: Value) -> None:
         """Raise ValueError unless `value` is a whole number in the range."""
@@ -216,7 +222,9 @@ class SearchSpace(BaseModel):
 
     def _check_known(self, name: str) -> None:
         if name not in self.parameters:
-            raise InputError(f"{name}: {self.method} has no such hyperparameter; it has {', '.join(self.parameters)}")
+            raise InputError(
+                f"{field_name(name)}: {self.method} has no such hyperparameter; it has {', '.join(self.parameters)}"
+            )
 
     def check_searched(self, configuration: Configuration) -> None:
         """Check that a search could have suggested `configuration`. Raises InputError naming the parameter."""
@@ -250,7 +258,7 @@ def known_methods() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in shipped_folder().iterdir() if f.name.endswith(".yaml"))
 
 
-def load_space(method: str, path: Path | None = None) -> SearchSpace:
+def load_space(method: str, path: Folder | None = None) -> SearchSpace:
     """The search space of `method`, its own or the file at `path`. Raises InputError naming file and field."""
     if method not in known_methods():
         raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rem_study.corruption_spec import CorruptionSpec, GivenSpec
 from rem_study.errors import InputError
-from rem_study.frozen import Frozen, LocalPath, PositiveFloat, PositiveInt, Share
+from rem_study.folder import Folder
+from rem_study.frozen import Frozen, Int, LocalPath, NotNegative, PositiveFloat, PositiveInt, Share
 from rem_study.space import Configuration, SearchSpace, load_space
-from rem_study.yaml_file import load_yaml, read_text, validate
+from rem_study.yaml_file import field_name, load_yaml, one_line, read_text, validate
 
 
 class DataSpec(Frozen):
@@ -30,7 +30,9 @@ class DataSpec(Frozen):
         "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label); digits need none",
     )
     download: bool = Field(False, description="let torchvision fetch what is missing under root")
-    image_size: Annotated[int, Field(ge=12)] | None = Field(None, description="pixels a side; default: the data set's")
+    image_size: Annotated[int, Field(ge=12, le=1024)] | None = Field(
+        None, description="pixels a side; default: the data set's"
+    )
     train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
     test_samples: PositiveInt | None = Field(None, description="a fixed random part of the test images")
     augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
@@ -42,19 +44,22 @@ class OwnDataSpec(DataSpec):
     as_is: ClassVar[bool] = True
 
 
+Width = Annotated[float, Field(gt=0, le=16)]
+
+
 class ResNet9Spec(Frozen):
     """The paper's convolutional network."""
 
     name: Literal["resnet9"] = "resnet9"
-    width: PositiveFloat = Field(1.0, description="multiplies every layer's channels")
+    width: Width = Field(1.0, description="multiplies every layer's channels")
 
 
 class VitSpec(Frozen):
     """The paper's transformer, for small images."""
 
     name: Literal["vit"]
-    width: PositiveFloat = Field(1.0, description="multiplies features (512), hidden units (1,536) and heads (8)")
-    depth: PositiveInt = Field(4, description="blocks")
+    width: Width = Field(1.0, description="multiplies features (512), hidden units (1,536) and heads (8)")
+    depth: Annotated[int, Field(gt=0, le=256)] = Field(4, description="blocks")
     patch_size: PositiveInt = Field(8, description="pixels a side; it divides the image size")
 
 
@@ -93,10 +98,10 @@ class RecipeSpec(Frozen):
     kind: Literal["standard", "etd", "half_capacity"] = "standard"
     optimizer: Literal["sgd", "adam"] = "sgd"
     epochs: PositiveInt = 40
-    batch_size: Annotated[int, Field(ge=2)] = 512
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000_000)] = 512
     lr: PositiveFloat = 0.025
     momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
+    weight_decay: NotNegative = 5e-4
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     final_lr: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="learning rate at the end / at its top")
 
@@ -134,7 +139,7 @@ OriginalSpec = Annotated[
 
 
 PathOrSpace = Annotated[
-    Annotated[str, Tag("path")] | Annotated[SearchSpace, Tag("inline")],
+    Annotated[str, Field(min_length=1), Tag("path")] | Annotated[SearchSpace, Tag("inline")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "inline"),
 ]
 
@@ -147,7 +152,8 @@ class StartSpec(Frozen):
 
 
 PathOrStarts = Annotated[
-    Annotated[str, Tag("path")] | Annotated[dict[str, dict[str, tuple[StartSpec, ...]]], Tag("mapping")],
+    Annotated[str, Field(min_length=1), Tag("path")]
+    | Annotated[dict[str, dict[str, Annotated[tuple[StartSpec, ...], Field(strict=False)]]], Tag("mapping")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "mapping"),
 ]
 
@@ -217,7 +223,9 @@ class NeighboursSpec(Frozen):
 class ConfirmSpec(Frozen):
     """Fresh replicates for the selected configurations and the default, which no search has seen."""
 
-    replicates: Annotated[int, Field(ge=0)] = Field(0, description="how many; 2 or more give intervals; 0: none")
+    replicates: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0, description="how many; 2 or more give intervals; 0: none"
+    )
     top: PositiveInt = Field(1, description="how many of each (cell, method)'s best configurations are confirmed")
     everywhere: bool = Field(
         False, description="also run every cell's best configuration in all other cells, for the universal one"
@@ -234,7 +242,7 @@ class ResourcesSpec(Frozen):
     """What one trial gets. These never change a result."""
 
     cpus: PositiveInt = 1
-    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    gpus: NotNegative = 0
     concurrent: PositiveInt | None = Field(
         None,
         description="trials at once; default: what the cluster holds at the start, which is too few where workers are "
@@ -245,13 +253,15 @@ class ResourcesSpec(Frozen):
 class TrackingSpec(Frozen):
     """Where MLflow's runs go."""
 
-    uri: str | None = Field(None, description="an MLflow tracking server; default: mlflow.db in the study's folder")
+    uri: Annotated[str, Field(pattern=r"^(databricks|[A-Za-z][A-Za-z0-9+.-]*:\S+)$")] | None = Field(
+        None, description="an MLflow tracking server or database; default: mlflow.db in the study's folder"
+    )
 
 
 def _as_mapping(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return {name: {} for name in value}
-    return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+    return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
 
 DiscoveryRate = Annotated[float, Field(gt=0, le=1)]
@@ -261,12 +271,12 @@ EXECUTION_FIELDS = ("resources", "tracking")
 class StudySpec(Frozen):
     """One study: the grid, the methods, the budget."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     data: DataSpec = DataSpec()
     model: ModelSpec = ResNet9Spec()
     original: OriginalSpec = RecipeSpec()
-    corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1)]
-    discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1)]
+    corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1, strict=False)]
+    discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1, strict=False)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]
     objective: Literal["score_oracle", "score_deployable"] = "score_oracle"
     protocol: Literal["honest", "paper"] = Field(
@@ -285,15 +295,22 @@ class StudySpec(Frozen):
         "for its whole grid are tried right after the default; written out by method and cell in the study's folder",
     )
     resources: ResourcesSpec = ResourcesSpec()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Int = 0
     tracking: TrackingSpec = TrackingSpec()
 
     @model_validator(mode="after")
     def _no_repetition(self) -> StudySpec:
         names = [corruption.name for corruption in self.corruptions]
-        for field, values in (("corruptions", names), ("discovery_rates", list(self.discovery_rates))):
+        rates = [cell_name("", rate) for rate in self.discovery_rates]  # two that a cell's name does not tell apart
+        for field, values in (("corruptions", names), ("discovery_rates", rates)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field}: one is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _folder_of_its_own(self) -> StudySpec:
+        if self.name == "originals":
+            raise ValueError("name: 'originals' is the folder that all studies of a root share")
         return self
 
     @model_validator(mode="after")
@@ -340,7 +357,7 @@ class Study(Frozen):
         return int(min(budget, self.spaces[method].cardinality()))
 
 
-def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> Study:
+def load_study(path: Folder, overrides: tuple[str, ...] = (), name: str | None = None) -> Study:
     """The study file at `path`, with `key.path=value` overrides applied.
 
     Raises:
@@ -349,7 +366,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = (), name: str | None = N
     return resolve(read_document(path, overrides, name), str(path), path.parent)
 
 
-def read_document(path: Path, overrides: tuple[str, ...] = (), name: str | None = None) -> dict[str, Any]:
+def read_document(path: Folder, overrides: tuple[str, ...] = (), name: str | None = None) -> dict[str, Any]:
     """The study file at `path` as plain values, overrides applied, its fields not checked yet. Raises InputError."""
     document = load_yaml(read_text(path), str(path))
     if not isinstance(document, dict):
@@ -362,7 +379,7 @@ def read_document(path: Path, overrides: tuple[str, ...] = (), name: str | None 
     return document
 
 
-def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
+def resolve(document: dict[str, Any], origin: str, folder: Folder) -> Study:
     """A study from plain values; paths in it are relative to `folder`. Raises InputError."""
     spec = validate(StudySpec, document, origin)
     resolved, spaces, mistakes = {}, {}, []
@@ -371,7 +388,7 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
             given = method_spec.space
             base = given if isinstance(given, SearchSpace) else load_space(method, folder / given if given else None)
         except InputError as error:
-            mistakes.append(f"{origin}: methods.{method}: {error}")
+            mistakes.append(f"{origin}: methods.{field_name(method)}: {error}")
             continue
         space = base
         for field, change in (
@@ -382,7 +399,7 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
             try:
                 space = change(space, getattr(method_spec, field))
             except InputError as error:
-                mistakes.append(f"{origin}: methods.{method}.{field}.{error}")
+                mistakes.append(f"{origin}: methods.{field_name(method)}.{field}.{error}")
         spaces[method] = space
         resolved[method] = method_spec.model_copy(update={"space": base})
     if not mistakes and spec.warm_start is not None:
@@ -400,7 +417,7 @@ def resolve(document: dict[str, Any], origin: str, folder: Path) -> Study:
 def _apply(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {override}: must be key.path=value")
+        raise InputError(f"--set {one_line(override)}: must be key.path=value")
     *parents, last = key.split(".")
     node: Any = document
     for parent in parents:
@@ -410,9 +427,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
         elif isinstance(child, list):
             node[parent] = child = _as_mapping(child) if parent == "methods" else child
         if not isinstance(child, dict):
-            raise InputError(f"--set {override}: {parent} is not a mapping of keys to values")
+            raise InputError(f"--set {one_line(override)}: {one_line(parent)} is not a mapping of keys to values")
         node = child
-    node[last] = load_yaml(text, f"--set {override}")
+    node[last] = load_yaml(text, f"--set {one_line(override)}")
 
 
 def canonical_json(value: Any) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
+from rem_study.folder import Folder
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import cell_name
 from rem_study.store import read_log
 from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
 
 
-def describe(folder: Path) -> str:
+def describe(folder: Folder) -> str:
     """A few lines for the terminal: what is finished, per cell and method. Raises InputError."""
     study = load_resolved(folder)
     records, damaged = read_log(folder / LOG_FOLDER)

@@ -1,4 +1,4 @@
-"""A study's folder: the append-only log, which is the truth, and files written whole or not at all."""
+"""A study's folder: the append-only log, which is the truth, and the lock that keeps a second driver out."""
 
 from __future__ import annotations
 
@@ -8,36 +8,50 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from rem_study import object_store
 from rem_study.errors import InputError
+from rem_study.folder import Folder, ObjectPath
 from rem_study.spec import canonical_json
 
 Record = dict[str, Any]
 
 
 class StudyLog:
-    """Appends records to a segment of its own; each is on the disk before `append` returns.
+    """Appends records; each is on the disk, or in the object store, before `append` returns.
 
-    A record is one line: eight hexadecimal digits of CRC-32, a space, JSON. Each launch writes a new segment, so
-    that nothing is ever appended behind a line that a kill has torn.
+    A record is one line: eight hexadecimal digits of CRC-32, a space, JSON.
     """
+
+    def __init__(self, folder: Folder) -> None:
+        self._lines = _Segment(folder) if isinstance(folder, Path) else object_store.ObjectLog(folder)
+
+    def append(self, record: Record) -> None:
+        """Write one record. Raises OSError, the log then still ends in whole records, if that fails."""
+        content = canonical_json(record).encode()
+        self._lines.append(b"%08x %s\n" % (zlib.crc32(content), content))
+
+    def close(self) -> None:
+        """End this launch's part of the log, if one was begun."""
+        self._lines.close()
+
+
+class _Segment:
+    """A file that one launch appends to, so that nothing is ever appended behind a line that a kill has torn."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
 
-    def append(self, record: Record) -> None:
-        """Write one record. Raises OSError, the log then still ends in whole records, if the disk is full."""
+    def append(self, line: bytes) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             number = 1 + max((int(path.stem) for path in segments(self._folder)), default=0)
             self._file = open(self._folder / f"{number:05d}.jsonl", "xb", buffering=0)  # noqa: SIM115
-        content = canonical_json(record).encode()
-        line = b"%08x %s\n" % (zlib.crc32(content), content)
         whole = self._file.tell()
         try:
             if self._file.write(line) != len(line):
@@ -49,7 +63,6 @@ class StudyLog:
             raise
 
     def close(self) -> None:
-        """Close the segment, if one was begun."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -60,51 +73,35 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if re.fullmatch(r"\d+", path.stem))
 
 
-def read_log(folder: Path) -> tuple[list[Record], list[str]]:
+def read_log(folder: Folder) -> tuple[list[Record], list[str]]:
     """All whole records in order, and one line for each damaged one, naming file and line.
 
     A torn line at the end of a segment is what a kill leaves behind; it is dropped without a word.
     """
+    contents: Iterable[tuple[Folder, bytes]]
+    if isinstance(folder, ObjectPath):
+        contents = object_store.segments(folder)
+    else:
+        contents = ((path, path.read_bytes()) for path in segments(folder))
     records, damaged = [], []
-    for path in segments(folder):
-        lines = path.read_bytes().split(b"\n")
+    for path, content in contents:
+        lines = content.split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):
-            checksum, _, content = line.partition(b" ")
-            if checksum != b"%08x" % zlib.crc32(content):
+            checksum, _, record = line.partition(b" ")
+            if checksum != b"%08x" % zlib.crc32(record):
                 damaged.append(f"{path}: line {number} is damaged and is ignored; what it held will run again")
                 continue
-            records.append(json.loads(content))
+            records.append(json.loads(record))
     return records, damaged
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Put `content` at `path`, whole or not at all, whenever the process or the machine stops."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def make_writable(folder: Path) -> None:
-    """Create `folder` if need be and check that files can be written there. Raises InputError."""
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--root: {folder} cannot be written ({error.strerror or error})") from None
-
-
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the study's folder for one driver. Raises InputError if another holds it."""
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the study's folder for one driver. Raises InputError if another holds it; see also `object_store.held`."""
+    if isinstance(folder, ObjectPath):
+        with object_store.held(folder):
+            yield
+        return
     with open(folder / ".lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

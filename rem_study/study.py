@@ -15,10 +15,13 @@ import yaml
 
 from rem_study import __version__
 from rem_study.errors import InputError
-from rem_study.results import artifacts, write_manifest, write_results
+from rem_study.folder import Folder, ObjectPath, make_writable, write_atomically
+from rem_study.results import write_manifest, write_results
 from rem_study.rows import TrialKey, trial_key
-from rem_study.spec import DataSpec, Study, load_study
-from rem_study.store import StudyLog, locked, make_writable, read_log, write_atomically
+from rem_study.spec import DataSpec, Study, load_study, read_document, resolve
+from rem_study.store import StudyLog, locked, read_log
+from rem_study.tracking_place import TrackingPlace, tracking_place
+from rem_study.yaml_file import field_name
 
 if TYPE_CHECKING:
     from rem_study.search.plan import GridPlan
@@ -40,7 +43,7 @@ class Outcome:
         summary: for the terminal.
     """
 
-    folder: Path
+    folder: Folder
     done: bool
     summary: str
 
@@ -116,7 +119,7 @@ def _misfits(study: Study, origin: str, network: Any) -> list[str]:
 
 def launch(
     path: Path,
-    root: Path,
+    root: Folder,
     name: str | None = None,
     address: str | None = None,
     overrides: tuple[str, ...] = (),
@@ -135,15 +138,18 @@ def launch(
     """
     study = load_study(path, overrides, name)
     folder = root / study.spec.name
+    if isinstance(root, ObjectPath) and root.scheme == "memory":
+        raise InputError(f"--root: {root} would be seen by this process alone, not by the workers")
     make_writable(root)
     preflight(study, str(path))
     make_writable(folder)
     with locked(folder):
         _claim(folder, study)
-        return _run(study, folder, root / "originals", address, worker)
+        with tracking_place(study, folder) as place:
+            return _run(study, folder, root / "originals", place, address, worker)
 
 
-def _claim(folder: Path, study: Study) -> None:
+def _claim(folder: Folder, study: Study) -> None:
     """Write study.yaml, or check that what stands there is the same study."""
     path = folder / STUDY_FILE
     if path.exists():
@@ -170,15 +176,29 @@ def without_credentials(uri: str | None) -> str | None:
     return None if uri is None else re.sub(r"://[^/@\s]+@", "://", uri)
 
 
-def load_resolved(folder: Path) -> Study:
+def load_resolved(folder: Folder) -> Study:
     """The study that a folder holds, as it was resolved when it was first launched. Raises InputError."""
     path = folder / STUDY_FILE
     if not path.is_file():
         raise InputError(f"{folder}: is not a study's folder (it has no {STUDY_FILE})")
-    return load_study(path)
+    document = read_document(path)
+    methods = document.get("methods")
+    for method, given in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(given, dict) and isinstance(given.get("space"), str):  # no path leads out of the folder
+            raise InputError(f"{path}: methods.{field_name(method)}.space: must be written out, not a path")
+    if isinstance(document.get("warm_start"), str):
+        raise InputError(f"{path}: warm_start: must be written out, not a path")
+    return resolve(document, str(path), folder)
 
 
-def _run(study: Study, folder: Path, originals: Path, address: str | None, worker: type[Worker] | None) -> Outcome:
+def _run(
+    study: Study,
+    folder: Folder,
+    originals: Folder,
+    place: TrackingPlace,
+    address: str | None,
+    worker: type[Worker] | None,
+) -> Outcome:
     from rem_study.originals import OriginalStore, Setting
     from rem_study.progress import ProgressLine, describe
     from rem_study.search.plan import GridPlan, OriginalJob
@@ -210,7 +230,7 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
     study_log = StudyLog(folder / LOG_FOLDER)
     if not has_basis:
         study_log.append({"kind": "basis", "content": basis})
-    tracking = TrackingProcess(tracking_uri(study, folder), study.spec.name, study_tags=_STUDY_TAGS)
+    tracking = TrackingProcess(place.uri, study.spec.name, study_tags=_STUDY_TAGS)
     for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
         tracking.record(row)
     noted = {trial_key(record) for record in records if record["kind"] == "pruned"}
@@ -252,7 +272,7 @@ def _run(study: Study, folder: Path, originals: Path, address: str | None, worke
     if rows:
         write_results(folder, study, rows, finished_trials(plan, rows), tracking.run_ids())
     if plan.done():
-        tracking.artifacts(artifacts(folder))
+        tracking.artifacts(place.artifacts())
     tracking.finish_study("FINISHED" if plan.done() else "KILLED")
     if not tracking.close():
         print(
@@ -296,7 +316,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "kind"}
 
 
-def sync(folder: Path) -> int:
+def sync(folder: Folder) -> int:
     """Bring MLflow level with the log in `folder`; returns how many replicates were missing there.
 
     Raises:
@@ -307,23 +327,18 @@ def sync(folder: Path) -> int:
     from rem_study.tracking import sync as write
 
     study = load_resolved(folder)
-    with locked(folder):
+    with locked(folder), tracking_place(study, folder) as place:
         rows = replicate_rows(read_log(folder / LOG_FOLDER)[0])
         plan = GridPlan(study, [], rows)
         return write(
-            tracking_uri(study, folder),
+            place.uri,
             study.spec.name,
             rows,
             states=finished_trials(plan, rows),
             study_tags=_STUDY_TAGS,
-            artifacts=artifacts(folder) if plan.done() else (),
+            artifacts=place.artifacts() if plan.done() else (),
             status="FINISHED" if plan.done() else "KILLED",
         )
-
-
-def tracking_uri(study: Study, folder: Path) -> str:
-    """The tracking server that the study names, else a SQLite file in its folder."""
-    return study.spec.tracking.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
 
 
 _STUDY_TAGS = {"rem_study.version": __version__}

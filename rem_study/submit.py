@@ -25,6 +25,7 @@ from typing import Any
 
 import rem_study
 from rem_study.errors import ClusterError, InputError
+from rem_study.folder import CLIENTS
 from rem_study.space import shipped_folder
 from rem_study.spec import read_document, resolve
 from rem_study.study import preflight, preflight_without_data, without_credentials
@@ -32,6 +33,7 @@ from rem_study.study import preflight, preflight_without_data, without_credentia
 DISTRIBUTION = "rem-study"
 PACKAGES = (
     "click",
+    "fsspec",
     "matplotlib",
     "mlflow",
     "numpy",
@@ -93,8 +95,11 @@ def pack(
     document = read_document(study_file, overrides, name)
     study = resolve(document, str(study_file), study_file.parent)
     mistakes = [f"{study_file}: {place}" for place in _places_on_this_machine(document)]
-    if not PurePosixPath(root).is_absolute():
-        mistakes.append(f"--root: {root} must be an absolute path on the cluster, one that every node sees")
+    scheme, is_url, _ = root.partition("://")
+    if is_url and scheme not in ("s3", "gs"):
+        mistakes.append(f"--root: {root} must be a path, or a URL that begins with s3:// or gs://")
+    elif not is_url and not PurePosixPath(root).is_absolute():
+        mistakes.append(f"--root: {root} must be an absolute path on the cluster, one that every node sees, or a URL")
     if mistakes:
         raise InputError("\n".join(mistakes))
     on_the_cluster = study.spec.data.name != "digits" or any(c.name == "given" for c in study.spec.corruptions)
@@ -113,6 +118,8 @@ def pack(
     for override in overrides:
         command += ["--set", override]
     requirements = [f"{package}=={_public(metadata.version(package))}" for package in PACKAGES]
+    if is_url:  # its client is released together with fsspec, and fits that version alone
+        requirements.append(f"{CLIENTS[scheme]}=={metadata.version('fsspec')}")
     if is_release():
         requirements.append(f"{DISTRIBUTION}=={rem_study.__version__}")
     else:

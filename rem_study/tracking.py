@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rem_study.errors import InputError, TrackingError
+from rem_study.errors import TrackingError
+from rem_study.folder import Folder
 from rem_study.mlflow_runs import StudyRuns
 from rem_study.rows import Row, TrialKey, trial_key
+from rem_study.tracking_place import ARTIFACTS, database_of
 
 logger = logging.getLogger(__name__)
 
@@ -207,18 +209,20 @@ def sync(
     return written
 
 
-def serve(folder: str | Path, port: int = 5000) -> int:
+def serve(folder: Folder, port: int = 5000) -> int:
     """Runs MLflow's UI on a study's folder, on loopback, until interrupted; returns its exit status.
 
     For the main thread. Raises InputError when the folder has no `mlflow.db`.
     """
-    folder = Path(folder).resolve()
-    database = folder / "mlflow.db"
-    if not database.is_file():
-        raise InputError(f"{database}: not there; this study was tracked elsewhere, or not at all")
+    with database_of(folder) as database:
+        return _serve(database, port)
+
+
+def _serve(database: Path, port: int) -> int:
+    folder = database.parent
     options = {
         "--backend-store-uri": f"sqlite:///{database}",
-        "--artifacts-destination": (folder / "artifacts").as_uri(),
+        "--artifacts-destination": (folder / ARTIFACTS).as_uri(),
         "--host": "127.0.0.1",
         "--port": str(port),
         "--workers": "1",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rem_study.errors import InputError
+from rem_study.folder import Folder
 from rem_study.recommendation import UNIVERSAL, of_cell, read_best, recommend
 from rem_study.space import Configuration, SearchSpace
 from rem_study.spec import StartSpec, StudySpec, cell_name
@@ -13,7 +12,7 @@ Starts = dict[str, dict[str, tuple[StartSpec, ...]]]
 """By method and cell, in the order in which they are tried."""
 
 
-def starting_points(spec: StudySpec, spaces: dict[str, SearchSpace], folder: Path) -> Starts:
+def starting_points(spec: StudySpec, spaces: dict[str, SearchSpace], folder: Folder) -> Starts:
     """What `spec.warm_start` says, written out and checked.
 
     Hyperparameters that this study does not search take this study's values; the others must lie in its ranges. A
@@ -43,7 +42,7 @@ def starting_points(spec: StudySpec, spaces: dict[str, SearchSpace], folder: Pat
     return starts
 
 
-def _from_best(spec: StudySpec, spaces: dict[str, SearchSpace], path: Path) -> Starts:
+def _from_best(spec: StudySpec, spaces: dict[str, SearchSpace], path: Folder) -> Starts:
     document = read_best(path)
     known = {cell.corruption for cell in document.cells}
     starts: Starts = {}

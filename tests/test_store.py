@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rem_study.errors import InputError
-from rem_study.store import StudyLog, locked, make_writable, read_log, segments, write_atomically
+from rem_study.folder import make_writable, write_atomically
+from rem_study.store import StudyLog, locked, read_log, segments
 
 
 def written(folder: Path, *records: dict) -> Path:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from rem_study.folder import Folder, address
 from rem_study.search.plan import GridPlan, Job, OriginalJob
 from rem_study.search.worker import Worker
 from rem_study.spec import StudySpec
@@ -152,7 +152,7 @@ def slots(spec: StudySpec) -> int:
 
 
 def run_grid(
-    plan: GridPlan, originals: Path, record: Callable[[dict[str, Any]], None], worker: type[Worker] = Worker
+    plan: GridPlan, originals: Folder, record: Callable[[dict[str, Any]], None], worker: type[Worker] = Worker
 ) -> None:
     """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C).
 
@@ -168,7 +168,7 @@ def run_grid(
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(worker, spec=spec, originals=str(originals.resolve())), resources),
+            tune.with_resources(tune.with_parameters(worker, spec=spec, originals=address(originals)), resources),
             tune_config=tune.TuneConfig(
                 search_alg=GridSearcher(plan, record),
                 num_samples=-1,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
+from rem_study.folder import open_folder
 from rem_study.originals import OriginalStore, Setting
 from rem_study.spec import CorruptionSpec, StudySpec
 from rem_study.trial import Cell, Trial, cells_of, identity, run_trial
@@ -23,7 +23,7 @@ class Worker(tune.Trainable):
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
-        self._originals = OriginalStore(Path(originals))
+        self._originals = OriginalStore(open_folder(originals))
         self._device = "cuda" if spec.resources.gpus else "cpu"
         if 0 < spec.resources.gpus < 1:  # a trial that wants more fails alone, not its neighbours on the same GPU
             torch.cuda.set_per_process_memory_fraction(spec.resources.gpus)

@@ -1,0 +1,197 @@
+"""Where studies lie: a folder of a disk or mount, or a prefix of an object store; files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from rem_study.errors import InputError
+
+Result = TypeVar("Result")
+
+CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "memory": "fsspec"}
+"""The object stores that a URL may name, and the package that speaks to each. `memory` is one process's own."""
+
+
+class ObjectPath:
+    """An object of a store that fsspec speaks to, or the prefix of some; what is used here of `pathlib.Path`.
+
+    There are no folders to make, and an object is read and written whole. Whatever the store's client raises comes
+    out as an OSError that names the object: clients have no common base for it.
+    """
+
+    def __init__(self, filesystem: Any, path: str, scheme: str) -> None:
+        self.scheme = scheme
+        self._filesystem = filesystem
+        self._path = path
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self._filesystem, f"{self._path.rstrip('/')}/{name}", self.scheme)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self._path.lstrip('/')}"
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return PurePosixPath(self._path).name
+
+    @property
+    def stem(self) -> str:
+        """The last part without its suffix."""
+        return PurePosixPath(self._path).stem
+
+    @property
+    def parent(self) -> ObjectPath:
+        """The prefix without the last part."""
+        return ObjectPath(self._filesystem, self._path.rpartition("/")[0], self.scheme)
+
+    def exists(self) -> bool:
+        """Whether there is an object of this name, or any below it."""
+        return self._kind() is not None
+
+    def is_file(self) -> bool:
+        """Whether there is an object of this name."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below this name."""
+        return self._kind() == "directory"
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Nothing: a prefix is there once an object below it is."""
+
+    def iterdir(self) -> Iterator[ObjectPath]:
+        """Objects and prefixes right below this name, in no order; none where there is nothing."""
+        try:
+            paths = self._ask(lambda: self._filesystem.ls(self._path, detail=False))
+        except FileNotFoundError:
+            return
+        for path in paths:
+            yield ObjectPath(self._filesystem, path.rstrip("/"), self.scheme)
+
+    def read_bytes(self) -> bytes:
+        """The object. Raises FileNotFoundError, OSError."""
+        return bytes(self._ask(lambda: self._filesystem.cat_file(self._path)))
+
+    def read_text(self, encoding: str | None = None) -> str:
+        """The object as text, UTF-8 unless said otherwise."""
+        return self.read_bytes().decode(encoding or "utf-8")
+
+    def write_bytes(self, content: bytes) -> None:
+        """Put the object, whole or not at all, in place of what stands there. Raises OSError."""
+        self._ask(lambda: self._filesystem.pipe_file(self._path, content))
+
+    def create(self, content: bytes) -> None:
+        """Put the object if there is none of this name, as one step. Raises FileExistsError, OSError."""
+        self._ask(lambda: self._filesystem.pipe_file(self._path, content, mode="create"))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object. Raises FileNotFoundError, OSError."""
+        try:
+            self._ask(lambda: self._filesystem.rm_file(self._path))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def _kind(self) -> str | None:
+        try:
+            return str(self._ask(lambda: self._filesystem.info(self._path))["type"])
+        except FileNotFoundError:
+            return None
+
+    def _ask(self, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from None
+        except FileExistsError:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self)) from None
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise OSError(getattr(error, "errno", None) or errno.EIO, reason, str(self)) from None
+
+
+Folder = Path | ObjectPath
+"""A study's folder, the root that holds several, or a file in one."""
+
+
+def open_folder(place: str | Path) -> Folder:
+    """What a path or a URL (`s3://`, `gs://`, `file://`) names; nothing is read. Raises InputError."""
+    text = str(place)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise InputError(f"{text}: must be file:/// and an absolute path")
+        return Path(unquote(urlsplit(text).path))
+    if scheme not in CLIENTS:
+        raise InputError(f"{text}: must be a path, or a URL that begins with s3://, gs:// or file://")
+    if not rest.strip("/"):
+        raise InputError(f"{text}: names no bucket")
+    from fsspec.core import url_to_fs  # tenths of a second, which a path does not need
+
+    try:
+        # Without a cache of listings, which would hide what other processes write.
+        filesystem, path = url_to_fs(text, use_listings_cache=False)
+    except ImportError:
+        raise InputError(f"{text}: needs the package {CLIENTS[scheme]}: pip install {CLIENTS[scheme]}") from None
+    return ObjectPath(filesystem, path, scheme)
+
+
+def address(folder: Folder) -> str:
+    """What names `folder` in every process: its URL, or its absolute path."""
+    return str(folder.resolve()) if isinstance(folder, Path) else str(folder)
+
+
+def write_atomically(path: Folder, content: bytes | str) -> None:
+    """Put `content` at `path`, whole or not at all, whenever the process or the machine stops."""
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def make_writable(folder: Folder) -> None:
+    """Create `folder` if need be and check that files can be written there. Raises InputError."""
+    probe = folder / f".writable.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--root: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def copy_tree(source: Folder, destination: Folder) -> None:
+    """Copy a file, or a folder with all below it; nothing where there is none."""
+    if source.is_file():
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(destination, source.read_bytes())
+    elif source.is_dir():
+        children: Iterable[Folder] = source.iterdir()
+        for child in children:
+            copy_tree(child, destination / child.name)
