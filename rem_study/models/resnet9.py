@@ -14,18 +14,17 @@ ALPHA = 0.075
 
 
 class _FastCelu(torch.autograd.Function):
-    """CELU by exp instead of expm1, which PyTorch does not vectorise on CPU: a third of the time."""
+    """CELU by exp instead of expm1, which PyTorch does not vectorise on CPU: a third of the time.
 
-    generate_vmap_rule = True
+    Without `setup_context`, whose arguments PyTorch binds by `inspect` at each call: 5 % of a trial on digits.
+    """
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         below = x.clamp(max=0).mul_(1 / ALPHA).exp_().sub_(1).mul_(ALPHA)
-        return below.add_(x.clamp(min=0))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output)
+        out = below.add_(x.clamp(min=0))
+        ctx.save_for_backward(out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
