@@ -71,6 +71,16 @@ def complaints(path: Path, overrides: tuple[str, ...] = ()) -> list[str]:
         ({"seed": "-1"}, "seed: "),
         ({"name": "a/b"}, "name: "),
         ({"objective": "healed"}, "objective: "),
+        ({"sampler": "{name: grid}"}, "sampler.name: "),
+        ({"pruner": "{name: median}"}, "pruner.name: a trial of one replicate"),
+        (
+            {"pruner": "{name: median}", "sampler": "{name: nsga2}", "budget": "{replicates: 2}"},
+            "pruner.name: nsga2 has two objectives",
+        ),
+        ({"confirm": "{everywhere: true}"}, "everywhere: needs replicates of 1 or more"),
+        ({"neighbours": "{from_trial: 0}"}, "neighbours.from_trial: "),
+        ({"budget": "{sample_passes: 0}"}, "budget.sample_passes: "),
+        ({"warm_start": "nowhere.yaml"}, "warm_start: "),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_field(tmp_path, sections, message):
