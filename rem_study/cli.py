@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from rem_study import __version__
+from rem_study.credentials import redact
 from rem_study.errors import ClusterError, InputError, TrackingError, UnlearningError
 from rem_study.folder import Folder, open_folder
 
@@ -151,7 +152,7 @@ def submit(
 def _again() -> str:
     import shlex
 
-    return shlex.join(["rem-study", *sys.argv[1:]])
+    return redact(shlex.join(["rem-study", *sys.argv[1:]]))  # a job's log keeps this line
 
 
 @main.command()

@@ -191,8 +191,7 @@ class OriginalStore:
             content = (self.folder / f"{key}.pt").read_bytes()
             if hashlib.sha256(content).hexdigest() != record["sha256"]:
                 raise ValueError("its checksum is wrong")
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return Original(state, record["facts"])
+            return Original(_weights(content), record["facts"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             log.warning("original %s in %s cannot be used and will be trained again: %s", key, self.folder, error)
             return None
@@ -220,6 +219,14 @@ class OriginalStore:
         if len(self._recent) > _IN_MEMORY:
             del self._recent[next(iter(self._recent))]
         return original
+
+
+def _weights(content: bytes) -> dict[str, torch.Tensor]:
+    try:
+        state: dict[str, torch.Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ...: it holds more, or other, than weights
+        raise ValueError(f"it holds something else than weights ({type(error).__name__})") from None
 
 
 def train_original(setting: Setting) -> Original:

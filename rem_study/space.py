@@ -144,6 +144,10 @@ class CategoricalParameter(_Parameter):
 Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
 
 
+_CHANGEABLE = ("low", "high", "log", "step", "choices", "default")
+"""What of a parameter a study may say otherwise (`ranges`)."""
+
+
 class SearchSpace(BaseModel):
     """What may vary in a method, and where it starts."""
 
@@ -193,6 +197,9 @@ class SearchSpace(BaseModel):
         parameters = dict(self.parameters)
         for name, fields in changes.items():
             self._check_known(name)
+            for field in fields:
+                if field not in _CHANGEABLE:
+                    raise InputError(f"{name}.{field_name(field)}: is not one of {', '.join(_CHANGEABLE)}")
             given = parameters[name].model_dump(exclude_unset=True) | fields
             parameters[name] = validate(type(parameters[name]), given, name)
         return self.model_copy(update={"parameters": parameters})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rem_study import __version__
+from rem_study.credentials import without_credentials
 from rem_study.errors import InputError
 from rem_study.folder import Folder, ObjectPath, make_writable, write_atomically
 from rem_study.results import write_manifest, write_results
@@ -160,7 +160,8 @@ def _claim(folder: Folder, study: Study) -> None:
                 "choose another --name, or remove the folder"
             )
     content = study.spec.plain()
-    content["tracking"]["uri"] = without_credentials(study.spec.tracking.uri)
+    if study.spec.tracking.uri is not None:
+        content["tracking"]["uri"] = without_credentials(study.spec.tracking.uri)
     write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -169,11 +170,6 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
         keys = [*before, *(key for key in after if key not in before)]
         return [d for k in keys for d in _differences(before.get(k), after.get(k), f"{prefix}{k}.")]
     return [] if before == after else [prefix.rstrip(".")]
-
-
-def without_credentials(uri: str | None) -> str | None:
-    """The user's name and password belong into MLFLOW_TRACKING_USERNAME and _PASSWORD, not into a file."""
-    return None if uri is None else re.sub(r"://[^/@\s]+@", "://", uri)
 
 
 def load_resolved(folder: Folder) -> Study:

@@ -24,11 +24,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import rem_study
+from rem_study.credentials import redact, without_credentials
 from rem_study.errors import ClusterError, InputError
 from rem_study.folder import CLIENTS
 from rem_study.space import shipped_folder
 from rem_study.spec import read_document, resolve
-from rem_study.study import preflight, preflight_without_data, without_credentials
+from rem_study.study import preflight, preflight_without_data
 
 DISTRIBUTION = "rem-study"
 PACKAGES = (
@@ -100,6 +101,12 @@ def pack(
         mistakes.append(f"--root: {root} must be a path, or a URL that begins with s3:// or gs://")
     elif not is_url and not PurePosixPath(root).is_absolute():
         mistakes.append(f"--root: {root} must be an absolute path on the cluster, one that every node sees, or a URL")
+    uri = study.spec.tracking.uri
+    if uri is not None and without_credentials(uri) != uri:
+        mistakes.append(
+            f"{study_file}: tracking.uri: holds a password, which the cluster's dashboard would show: give it in the "
+            "head's environment (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
     if mistakes:
         raise InputError("\n".join(mistakes))
     on_the_cluster = study.spec.data.name != "digits" or any(c.name == "given" for c in study.spec.corruptions)
@@ -115,6 +122,9 @@ def pack(
         (destination / "spaces").mkdir(exist_ok=True)
         shutil.copyfile(space, destination / "spaces" / f"{method}.yaml")
         overrides += (f"methods.{method}.space=../spaces/{method}.yaml",)
+    if isinstance(document.get("warm_start"), str):
+        shutil.copyfile(study_file.parent / document["warm_start"], destination / "study" / ".warm_start.yaml")
+        overrides += ("warm_start=.warm_start.yaml",)
     for override in overrides:
         command += ["--set", override]
     requirements = [f"{package}=={_public(metadata.version(package))}" for package in PACKAGES]
@@ -189,7 +199,7 @@ class Cluster:
 
         if not re.match(r"https?://[^/\s]", address):
             raise InputError(f"--address: {address} must be that of the cluster's dashboard, as in http://HEAD:8265")
-        self.address = str(without_credentials(address))
+        self.address = without_credentials(address)
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
             logging.getLogger(name).setLevel(logging.WARNING)  # they announce each upload
         with self._one_line(), _no_other_address():
@@ -284,7 +294,7 @@ def _no_other_address() -> Iterator[None]:
 
 def _line(reason: object) -> str:
     first = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    return re.sub(r"://[^/@\s]+@", "://", first)[:300].rstrip(".:")
+    return redact(first)[:300].rstrip(".:")
 
 
 def submit(

@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rem_study.credentials import redact
 from rem_study.errors import TrackingError
 from rem_study.folder import Folder
 from rem_study.mlflow_runs import StudyRuns
@@ -35,11 +35,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 
 # Not the server's state but what was sent: another attempt would fail in the same way.
 _REFUSED_CODES = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
-
-
-def redact(text: str) -> str:
-    """`text` with `***` in place of the `user:password` of every URI in it."""
-    return re.sub(r"://[^/\s]+@", "://***@", text)
 
 
 class TrackingWriter:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rem_study.credentials import redact
 from rem_study.errors import InputError
 from rem_study.folder import Folder
 
@@ -118,14 +119,14 @@ def _unshared(value: Any) -> Any:
 
 
 def one_line(text: object) -> str:
-    """What an error message may hold of a text that anybody wrote: printable, on one line, not endless."""
-    line = " ".join(str(text).split())
+    """What an error message may hold of a text that anybody wrote: printable, on one line, not endless, no password."""
+    line = redact(" ".join(str(text).split()))
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = redact(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

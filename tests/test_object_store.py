@@ -442,11 +442,11 @@ def test_the_ui_shows_a_study_on_s3_with_its_artifacts(bucket, tmp_path):
     import urllib.request
 
     from mlflow import MlflowClient
+    from test_tracking import row
 
     from rem_study.spec import load_study
     from rem_study.tracking import sync
     from rem_study.tracking_place import tracking_place
-    from tests.test_tracking import row
 
     folder = open_folder("s3://studies/shown/grid")
     write_atomically(folder / "best.yaml", "format: 1")

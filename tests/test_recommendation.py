@@ -14,7 +14,7 @@ from rem_study.recommendation import of_cell
 
 
 def winner(lr: float) -> dict:
-    return {"config": {"lr": lr}, "utility_x_healed": {"mean": 0.5 + lr, "low": None, "high": None}}
+    return {"config": {"lr": lr}, "utility_x_healed": {"mean": 0.5 + lr / 10, "low": None, "high": None}}
 
 
 BEST = {

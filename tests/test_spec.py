@@ -114,7 +114,7 @@ def test_mistakes_in_two_methods_are_two_lines(tmp_path):
         (b"name: \xff\n", "is not UTF-8 text"),
         (b"- a list\n", "must be a mapping of keys to values"),
         (b"", "must be a mapping of keys to values"),
-        (b"? [a, b]\n: 1\n", "unhashable key"),
+        (b"? [a, b]\n: 1\n", "a key must be text"),
     ],
 )
 def test_a_file_that_is_no_study_is_one_line_that_names_it(tmp_path, content, message):

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from rem_study.folder import Folder, address
 from rem_study.search.plan import GridPlan, Job, OriginalJob
 from rem_study.search.worker import Worker
-from rem_study.spec import StudySpec
+from rem_study.spec import StudySpec, TrackingSpec
 from rem_study.trial import Trial, identity
 
 
@@ -165,10 +165,11 @@ def run_grid(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    untracked = spec.model_copy(update={"tracking": TrackingSpec()})  # its password is none of the workers' business
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(worker, spec=spec, originals=address(originals)), resources),
+            tune.with_resources(tune.with_parameters(worker, spec=untracked, originals=address(originals)), resources),
             tune_config=tune.TuneConfig(
                 search_alg=GridSearcher(plan, record),
                 num_samples=-1,
