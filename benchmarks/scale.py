@@ -94,6 +94,8 @@ class NoTraining(Worker):
             "score_oracle": utility * healed,
             "score_deployable": utility * (1 - forgotten),
             "score": utility * healed,
+            "score_healed": healed,
+            "score_utility": utility,
             "epochs": float(epochs),
             "sample_passes": 1_437 * epochs,
             "curves": {
