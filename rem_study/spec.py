@@ -139,8 +139,8 @@ OriginalSpec = Annotated[
 
 
 PathOrSpace = Annotated[
-    Annotated[str, Field(min_length=1), Tag("path")] | Annotated[SearchSpace, Tag("inline")],
-    Discriminator(lambda value: "path" if isinstance(value, str) else "inline"),
+    Annotated[str, Field(min_length=1), Tag("<path>")] | Annotated[SearchSpace, Tag("<inline>")],
+    Discriminator(lambda value: "<path>" if isinstance(value, str) else "<inline>"),
 ]
 
 
@@ -152,9 +152,9 @@ class StartSpec(Frozen):
 
 
 PathOrStarts = Annotated[
-    Annotated[str, Field(min_length=1), Tag("path")]
-    | Annotated[dict[str, dict[str, Annotated[tuple[StartSpec, ...], Field(strict=False)]]], Tag("mapping")],
-    Discriminator(lambda value: "path" if isinstance(value, str) else "mapping"),
+    Annotated[str, Field(min_length=1), Tag("<path>")]
+    | Annotated[dict[str, dict[str, Annotated[tuple[StartSpec, ...], Field(strict=False)]]], Tag("<mapping>")],
+    Discriminator(lambda value: "<path>" if isinstance(value, str) else "<mapping>"),
 ]
 
 
@@ -260,6 +260,8 @@ class TrackingSpec(Frozen):
 
 def _as_mapping(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("one is listed twice")
         return {name: {} for name in value}
     return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
@@ -425,7 +427,10 @@ def _apply(document: dict[str, Any], override: str) -> None:
         if child is None:
             node[parent] = child = {}
         elif isinstance(child, list):
-            node[parent] = child = _as_mapping(child) if parent == "methods" else child
+            try:
+                node[parent] = child = _as_mapping(child) if parent == "methods" else child
+            except ValueError as error:
+                raise InputError(f"--set {one_line(override)}: {parent}: {error}") from None
         if not isinstance(child, dict):
             raise InputError(f"--set {one_line(override)}: {one_line(parent)} is not a mapping of keys to values")
         node = child

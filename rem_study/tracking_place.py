@@ -55,7 +55,7 @@ def tracking_place(study: Study, folder: Folder) -> Iterator[TrackingPlace]:
     if isinstance(folder, Path):
         yield TrackingPlace(uri or f"sqlite:///{(folder / DATABASE).resolve()}", folder, folder)
         return
-    with tempfile.TemporaryDirectory(prefix="rem-study-mlflow-") as place:
+    with tempfile.TemporaryDirectory(prefix="rem-study-mlflow-", ignore_cleanup_errors=True) as place:
         scratch = Path(place)
         if uri is not None:
             yield TrackingPlace(uri, folder, scratch)
@@ -75,7 +75,8 @@ def database_of(folder: Folder) -> Iterator[Path]:
         InputError: there is none.
     """
     if not (folder / DATABASE).is_file():
-        raise InputError(f"{folder / DATABASE}: not there; this study was tracked elsewhere, or not at all")
+        yet = "" if isinstance(folder, Path) else ", or its first launch has not ended"
+        raise InputError(f"{folder / DATABASE}: not there; this study was tracked elsewhere, or not at all{yet}")
     if isinstance(folder, Path):
         yield folder.resolve() / DATABASE
         return

@@ -145,7 +145,9 @@ def conforming(draw, schema, root, junk=0.1):
         return draw(st.sampled_from(schema.get("enum") or [schema["const"]]))
     for union in ("anyOf", "oneOf"):
         if union in schema:
-            return draw(conforming(draw(st.sampled_from(schema[union])), root, junk))
+            kinds = schema[union]
+            kinds = kinds + [kind for kind in kinds if kind.get("type") == "null"] * 3
+            return draw(conforming(draw(st.sampled_from(kinds)), root, junk))
     kind = schema.get("type")
     if kind == "object":
         document = {}
@@ -158,22 +160,30 @@ def conforming(draw, schema, root, junk=0.1):
             keys = st.sampled_from(
                 ["rem", "npo", "retrain"] if methods else ["lr", "epochs", "erase_mode", "mean", "x"]
             )
-            for key in draw(st.lists(keys, max_size=3, unique=True)):
+            for key in draw(st.lists(keys, min_size=schema.get("minProperties", 0), max_size=3, unique=True)):
                 document[key] = draw(conforming(more, root, junk))
         return document
     if kind == "array":
         if "prefixItems" in schema:
             return [draw(conforming(item, root, junk)) for item in schema["prefixItems"]]
-        return [draw(conforming(schema.get("items", {}), root, junk)) for _ in range(draw(st.integers(0, 3)))]
+        return [
+            draw(conforming(schema.get("items", {}), root, junk))
+            for _ in range(draw(st.integers(schema.get("minItems", 0), 3)))
+        ]
     if kind in ("integer", "number"):
         bounds = [schema[b] for b in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum") if b in schema]
-        near = [bound + step for bound in bounds for step in (-1, 0, 1)]
-        inside = st.integers(1, 4) if kind == "integer" else st.floats(0.01, 0.9)
-        return draw(inside | st.sampled_from(near)) if near else draw(inside)
+        lowest = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+        inside = st.integers(lowest, lowest + 4) if kind == "integer" else st.floats(0.01, 0.9)
+        near = st.sampled_from([bound + step for bound in bounds for step in (-1, 0, 1)] or [0])
+        return draw(st.one_of(inside, inside, inside, inside, near) if junk else inside)
     if kind == "string":
         known = {r"^torchvision/\w+$": "torchvision/resnet18"}
         pattern = schema.get("pattern")
-        return known.get(pattern) or draw(st.from_regex(pattern, fullmatch=True) if pattern else st.text(max_size=8))
+        return known.get(pattern) or draw(
+            st.from_regex(pattern, fullmatch=True)
+            if pattern
+            else st.text(min_size=schema.get("minLength", 0), max_size=8)
+        )
     return {"boolean": draw(st.booleans()), "null": None}.get(kind, draw(SCALARS))
 
 
@@ -218,7 +228,8 @@ def written(document, path):
 # What must hold
 
 PLACE = re.compile(r"line \d+, column \d+: \S|not YAML: \S|must be a mapping of keys to values$|is not UTF-8 text$")
-FIELD = re.compile(r"('.*'|\".*\"|[^:\s][^:]*): \S")
+PART = r"([\w@/-]+|'.*'|\".*\")"
+FIELD = re.compile(rf"{PART}(\.{PART})*: \S")
 
 
 def assert_refused(error, *origins):

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from rem_study.cli import main
 from rem_study.errors import InputError
+from rem_study.spec import load_study
 from rem_study.submit import PACKAGES, pack
 
 CHECKOUT = Path(__file__).parents[1]
@@ -157,6 +158,24 @@ def test_the_packed_job_is_the_same_study(tmp_path):
     command = [sys.executable, "-c", code, package.command[4], *sets]
     out = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.split(maxsplit=1) == [str(folder / "rem_study" / "__init__.py"), "1 {'lr': 0.25}\n"]
+
+
+def test_a_warm_start_travels_with_the_study(tmp_path):
+    folder = _empty(tmp_path)
+    best = CHECKOUT / "docs" / "results" / "digits-best.yaml"
+    (tmp_path / "mine.yaml").write_text(best.read_text())
+    package = pack(study_file(tmp_path, methods=["npo"]), folder, "/r", None, ("warm_start=mine.yaml",))
+    (tmp_path / "mine.yaml").unlink()
+    sets = [word for flag, word in itertools.pairwise(package.command) if flag == "--set"]
+    starts = load_study(folder / package.command[4], tuple(sets)).spec.warm_start
+    assert starts["npo"]["poison@0.5"][0].source == "poison@0.5"
+
+
+def test_a_root_on_an_object_store_brings_its_client(tmp_path):
+    package = pack(study_file(tmp_path), _empty(tmp_path), "s3://bucket/runs")
+    assert package.command[package.command.index("--root") + 1] == "s3://bucket/runs"
+    versions = dict(line.split("==") for line in package.requirements)
+    assert versions["s3fs"] == versions["fsspec"]
 
 
 def test_every_requirement_but_ray_is_pinned_to_what_runs_here(tmp_path):
