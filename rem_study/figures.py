@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -110,10 +109,10 @@ def trials_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Fig
     """Heat maps of the search trials that were spent, one a method; those stopped early or failed are in brackets."""
     colours, scale = colormaps["cividis"], Normalize(0, max(1, int(cells["trials"].max())))
     lost = cells["pruned"].fillna(0) + cells["failed"].fillna(0)
-    told = cells.assign(trials=[complex(n, m) for n, m in zip(cells["trials"], lost, strict=True)])
+    told = cells.assign(trials=pd.Series(list(zip(cells["trials"], lost, strict=True)), index=cells.index))
 
     def paint(value: Any) -> tuple[str, str]:
-        spent, short = int(value.real), int(value.imag)
+        spent, short = value
         return to_hex(colours(scale(spent))), f"{spent} ({short})" if short else str(spent)
 
     return _panels(told, methods or by_mean(cells), "trials", paint, ScalarMappable(scale, colours), set(), mean=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from rem_study.analysis import CELL
+from rem_study.analysis import CELL, trial_means
 from rem_study.optuna_studies import filled_study, frozen_trials
 from rem_study.space import SearchSpace
 
@@ -64,9 +65,7 @@ def importances(
 
 def cell_importances(trials: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
     """`importances` of each cell by itself: CELL, then COLUMNS, one row a (cell, hyperparameter)."""
-    found = [
-        importances(rows, space).assign(**dict(zip(CELL, key, strict=True))) for key, rows in trials.groupby(CELL)
-    ]
+    found = [importances(rows, space).assign(**dict(zip(CELL, key, strict=True))) for key, rows in trials.groupby(CELL)]
     kept = [table for table in found if len(table)]
     return pd.concat(kept, ignore_index=True)[[*CELL, *COLUMNS]] if kept else pd.DataFrame(columns=[*CELL, *COLUMNS])
 
@@ -115,16 +114,15 @@ def trends(
     Returns:
         TREND_COLUMNS, one row a cell.
     """
-    from rem_study.analysis import trial_means
-
     means = trial_means(trials)
     means = means[means["finished"]]
     where = trials.drop_duplicates(CELL).set_index(CELL)[["corruption", "discovery_rate"]]
     random = np.random.default_rng(seed)
     found = []
     for key, rows in means.groupby(CELL):
-        pairs = [(score, _number(config, hyperparameter)) for score, config in zip(rows["score"], rows["config"])]
-        table = np.array([pair for pair in pairs if pair[1] is not None], dtype=float).reshape(-1, 2)
+        values = [_number(config, hyperparameter) for config in rows["config"]]
+        table = np.column_stack([rows["score"].to_numpy(dtype=float), np.array(values, dtype=float)])
+        table = table[~np.isnan(table[:, 1])]
         if len(table) < 3:
             continue
         median = _median_of_best(best)
@@ -144,8 +142,6 @@ def _median_of_best(share: float) -> Callable[[np.ndarray], float]:
     return median
 
 
-def _number(config: str | Mapping[str, object], name: str) -> float | None:
-    import json
-
-    value = (json.loads(config) if isinstance(config, str) else config).get(name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def _number(config: str, name: str) -> float:
+    value = json.loads(config).get(name)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan

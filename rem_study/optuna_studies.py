@@ -106,8 +106,8 @@ def optuna_study(space: SearchSpace, rows: Rows, name: str | None = None) -> opt
 def write_storage(study: Study, rows: Rows, output: Path) -> int:
     """Write a journal file with one Optuna study a (cell, method), `STUDY/CELL/METHOD`; returns how many.
 
-    `optuna-dashboard FILE` opens it, and `JournalStorage(JournalFileBackend(FILE))` in Python: Optuna's own text format,
-    written eight times as fast as its SQLite tables (measured). A file that is there already is replaced. Search trials only:
+    `optuna-dashboard FILE` opens it, and `JournalStorage(JournalFileBackend(FILE))` in Python: Optuna's own text
+    format, written eight times as fast as its SQLite tables. A file that is there is replaced. Search trials only:
     confirmed scores are of fresh replicates and no part of what the sampler saw. Raises InputError: it cannot be
     written, or there is no trial yet.
     """

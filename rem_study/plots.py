@@ -52,7 +52,9 @@ def method_bars(cells: pd.DataFrame) -> Figure:
         if pd.notna(row["default_utility_x_healed"]):
             ax.plot(row["default_utility_x_healed"], place, "d", mfc="white", mec="black", ms=5)
         ax.text(1.015, place, text.partition(": ")[2], va="center", fontsize=8.5)
-    ax.set(xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed, mean over the cells ± standard error")
+    ax.set(
+        xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed, mean over the cells ± standard error"
+    )
     ax.set_yticks(range(len(methods)), [method_name(name) for name in methods["method"]], fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -70,7 +72,7 @@ def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         own = means[means["cell"] == name]
         front = pareto_front(own[["healed", "utility"]].to_numpy())
         ax.step(front[:, 0], front[:, 1], where="pre", color="#777777", linewidth=1, zorder=1)
-        for method, (colour, marker) in styles.items():
+        for method, (colour, _) in styles.items():
             mine = own[own["method"] == method]
             crowd = len(means) > 2000  # as one picture: the page would otherwise take megabytes
             ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0, rasterized=crowd)
@@ -144,12 +146,14 @@ def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
     (right, a number in each square)."""
     names = list(pooled["hyperparameter"])
     cells = list(dict.fromkeys(per_cell["cell"]))
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.27 * len(names)), layout="constrained", dpi=96)
+    figure = Figure(figsize=(WIDTH if cells else WIDTH * 0.62, 1.2 + 0.27 * len(names)), layout="constrained", dpi=96)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.7)) if cells else (figure.subplots(), None)
     places = np.arange(len(names))[::-1]
     for place, row in zip(places, pooled.itertuples(), strict=True):
         between = "" if pd.isna(row.low) else f", 95 % from {row.low:.2f} to {row.high:.2f}"
-        left.barh(place, row.importance, color="#0072b2", gid=tip(f"{row.hyperparameter}: {row.importance:.2f}{between}"))
+        left.barh(
+            place, row.importance, color="#0072b2", gid=tip(f"{row.hyperparameter}: {row.importance:.2f}{between}")
+        )
         if pd.notna(row.low):
             left.plot([row.low, row.high], [place, place], color="black", linewidth=1.3)
     left.set_yticks(places, names, fontsize=8.5)
@@ -157,7 +161,9 @@ def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
     left.set_xlim(left=0)
     left.spines[["top", "right"]].set_visible(False)
     if right is not None:
-        table = per_cell.pivot(index="hyperparameter", columns="cell", values="importance").reindex(names, columns=cells)
+        table = per_cell.pivot(index="hyperparameter", columns="cell", values="importance").reindex(
+            names, columns=cells
+        )
         right.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
             if value == value:
@@ -260,11 +266,11 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
     for cell in selected.itertuples():
         ax = panels[cell.cell]
         curves = recorded.loc[(recorded["cell"] == cell.cell) & (recorded["trial"] == cell.trial), "curves"]
-        for (path, label), style in zip(_PATHS.items(), ("-", "--", ":"), strict=True):
+        for (path, label), style, colour in zip(_PATHS.items(), ("-", "--", ":"), COLOURS, strict=False):
             values = [json.loads(text)[path] for text in curves]
             if values:
                 mean = np.mean(values, axis=0)
-                ax.plot(range(len(mean)), mean, style, label=label, marker=".", markersize=3)
+                ax.plot(range(len(mean)), mean, style, color=colour, label=label, marker=".", markersize=3)
         ax.set_ylim(-0.03, 1.03)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn = next((ax for ax in panels.values() if ax.lines), next(iter(panels.values())))
