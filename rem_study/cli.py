@@ -183,10 +183,16 @@ def report(folder: Folder) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--format", "form", type=click.Choice(["yaml", "json", "csv", "parquet"]), default="yaml")
-@click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "json", "csv", "parquet", "latex", "optuna"]),
+    default="yaml",
+    show_default=True,
+)
+@click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
 def export(folder: Folder, form: str, output: Path | None) -> None:
-    """Write the best configuration of each cell."""
+    """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
     from rem_study.export import export as write
 
     click.echo(write(folder, form, output), nl=output is not None)

@@ -6,9 +6,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,6 +16,9 @@ from rem_study import __version__
 from rem_study.folder import Folder, write_atomically
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def write_results(
@@ -32,18 +35,10 @@ def write_results(
     """
     import pyarrow.parquet
 
-    from rem_study.analysis import best, cells_frame, cells_table, trials_table
+    from rem_study.analysis import best, cells_frame, cells_table
     from rem_study.report import write_report
 
-    def as_in_table(row: dict[str, Any]) -> dict[str, Any]:
-        shown = {name: value for name, value in row.items() if name not in _TIMES}
-        if row.get("curves") is not None:
-            shown["curves"] = canonical_json(row["curves"])
-        if states.get(trial_key(row)) == "pruned":
-            shown["state"] = "pruned"
-        return shown | {"mlflow_run_id": run_ids.get(trial_key(row))}
-
-    table = trials_table(map(as_in_table, rows))
+    table = trials_of(rows, states, run_ids)
     trials = table.to_pandas()
     cells = cells_frame(trials, study.spaces)
     for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
@@ -53,6 +48,23 @@ def write_results(
     document = best(study.spec.name, study.spec.objective, trials, cells)
     write_atomically(folder / "best.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     write_report(folder)
+
+
+def trials_of(
+    rows: Iterable[dict[str, Any]], states: Mapping[TrialKey, str], run_ids: Mapping[TrialKey, str]
+) -> pyarrow.Table:
+    """The log's rows as the table of trials.parquet; arguments as in `write_results`."""
+    from rem_study.analysis import trials_table
+
+    def as_in_table(row: dict[str, Any]) -> dict[str, Any]:
+        shown = {name: value for name, value in row.items() if name not in _TIMES}
+        if row.get("curves") is not None:
+            shown["curves"] = canonical_json(row["curves"])
+        if states.get(trial_key(row)) == "pruned":
+            shown["state"] = "pruned"
+        return shown | {"mlflow_run_id": run_ids.get(trial_key(row))}
+
+    return trials_table(map(as_in_table, rows))
 
 
 _TIMES = ("start_time", "end_time")
