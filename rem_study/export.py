@@ -78,11 +78,15 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
 
 def _export_optuna(folder: Path, output: Path) -> Path:
     from rem_study.optuna_studies import write_storage
+    from rem_study.rows import trial_key
     from rem_study.store import read_log
     from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
 
     study = load_resolved(folder)
-    write_storage(study, replicate_rows(read_log(folder / LOG_FOLDER)[0]), output)
+    records = read_log(folder / LOG_FOLDER)[0]
+    pruned = {trial_key(record) for record in records if record["kind"] == "pruned"}
+    rows = [row | {"state": "pruned"} if trial_key(row) in pruned else row for row in replicate_rows(records)]
+    write_storage(study, rows, output)
     return output
 
 

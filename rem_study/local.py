@@ -60,6 +60,7 @@ def run_cell(
     """
     from rem_study.originals import OriginalStore, Setting
     from rem_study.results import trials_of
+    from rem_study.rows import trial_key
     from rem_study.search.plan import GridPlan, OriginalJob
     from rem_study.trial import Trial, identity
     from rem_study.trial import run_trial as run
@@ -78,14 +79,12 @@ def run_cell(
             store.obtain(Setting(only.spec, place.corruption, job.replicate, device))
             plan.original_done(job)
             continue
-        for replicate in job.replicates:
-            trial = Trial(place, job.method, job.configuration, replicate)
-            row = identity(only.spec, trial, job.trial, "search") | run(only.spec, trial, store, device)
-            rows.append(row)
-            plan.replicate_done(row)
-            if row["state"] == "failed":
-                break
-    return trials_of(rows, {}).to_pandas()
+        trial = Trial(place, job.method, job.configuration, job.replicate)
+        row = identity(only.spec, trial, job.trial, job.phase, job.proposed_by) | run(only.spec, trial, store, device)
+        rows.append(row)
+        plan.replicate_done(row)
+    states = {key: state for key in map(trial_key, rows) if (state := plan.state(key))}
+    return trials_of(rows, states, {}).to_pandas()
 
 
 def _resolved(study: Study | Path | str) -> Study:

@@ -259,7 +259,8 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
     all corrupted samples through the old channels alone, through both with each sample's mask, and with the shared
     mask; mean over replicates. None where no trial of `method` recorded it (`curves` of trials.parquet)."""
     selected = cells.loc[cells["method"] == method, ["cell", "trial"]]
-    recorded = trials[(trials["method"] == method) & trials["curves"].notna()]
+    own = (trials["method"] == method) & (trials["phase"] != "transfer")  # there, numbers mean something else
+    recorded = trials[own & trials["curves"].notna()]
     if selected.empty or recorded.empty:
         return None
     figure, panels = _grid_of_cells(cells)
