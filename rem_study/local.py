@@ -45,7 +45,7 @@ def run_trial(
     if space is None:
         raise InputError(f"{method}: the study has no such method; it has {', '.join(resolved.spaces)}")
     trial = Trial(_cell(resolved, cell), method, space.complete(configuration or {}), replicate)
-    return identity(resolved.spec, trial, 0, "search") | run(
+    return identity(resolved.spec, trial, 0, "search", "given") | run(
         resolved.spec, trial, OriginalStore(Path(originals)), device
     )
 

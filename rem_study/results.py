@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ import yaml
 
 from rem_study import __version__
 from rem_study.folder import Folder, write_atomically
-from rem_study.rows import TrialKey, trial_key
+from rem_study.rows import Row, TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from rem_study.mlflow_runs import Selection
 
 
 def write_results(
@@ -68,6 +70,43 @@ def trials_of(
 
 
 _TIMES = ("start_time", "end_time")
+
+
+def selections(folder: Folder, rows: Iterable[Row]) -> list[Selection]:
+    """What cells.parquet says was selected, for MLflow; `rows` are the log's, and know when each trial ended."""
+    from rem_study.export import read_table
+    from rem_study.mlflow_runs import Selection
+
+    ended: dict[TrialKey, int] = {}
+    for row in rows:
+        ended[trial_key(row)] = max(int(row["end_time"]), ended.get(trial_key(row), 0))
+    trials = read_table(folder, "trials.parquet")
+    found = []
+    for cell in read_table(folder, "cells.parquet").to_dict("records"):
+        if not isinstance(cell["config"], str):
+            continue
+        key = (cell["cell"], cell["method"], "search", int(cell["trial"]))
+        scores = {name: cell[name] for name in ("utility_x_healed", "healed", "utility", "gain")}
+        own = trials[(trials["cell"] == key[0]) & (trials["method"] == key[1]) & (trials["phase"] == "search")]
+        recorded = own.loc[(own["trial"] == key[3]) & own["curves"].notna(), "curves"]
+        found.append(
+            Selection(
+                key,
+                {name: float(value) for name, value in scores.items() if value == value},
+                _mean_curves([json.loads(text) for text in recorded]),
+                ended[key],
+            )
+        )
+    return found
+
+
+def _mean_curves(replicates: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """The mean over replicates, epoch by epoch, of curves that all of them have."""
+    names = set.intersection(*map(set, replicates)) if replicates else set()
+    return {
+        name: [sum(values) / len(values) for values in zip(*(curves[name] for curves in replicates), strict=True)]
+        for name in sorted(names)
+    }
 
 
 def artifacts(folder: Folder) -> list[Folder]:

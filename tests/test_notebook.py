@@ -93,7 +93,7 @@ def tiny() -> Study:
     changes = {
         "discovery_rates": [0.5, 1.0],
         "original": {"epochs": 2, "batch_size": 64},
-        "methods": {"finetune": {}, "rem": {"fixed": {"epochs": 1}}},
+        "methods": {"finetune": {}, "rem": {"fixed": {"epochs": 2}}},
         "budget": {"trials": 2, "replicates": 2},
         "confirm": {"replicates": 0},
     }

@@ -21,6 +21,7 @@ STUDY = {
     "discovery_rates": [0.1, 1.0],
     "methods": ["rem", "npo"],
     "budget": {"trials": 2, "replicates": 2},
+    "confirm": {"replicates": 3},
 }
 
 
@@ -52,27 +53,34 @@ def folder(tmp_path: Path) -> Path:
     for replicate in (0, 1):
         end += 1
         log.append(record("poison@0.1", "rem", 0, replicate, end, utility_x_healed=0.8))
-    log.append(record("poison@0.1", "rem", 1, 0, end + 1))  # its second replicate is under way
+    log.append(record("poison@0.1", "rem", 1, 0, end + 1))
+    log.append({"kind": "pruned", "cell": "poison@0.1", "method": "rem", "phase": "search", "trial": 1})
+    log.append(record("poison@0.1", "npo", 0, 0, end + 2))  # its second replicate is under way
+    log.append(record("random_label@0.1", "rem", 0, 2, end + 3, phase="confirm"))
     log.close()
     return tmp_path
 
 
 def test_the_grid_shows_done_under_way_waiting_and_failed(folder: Path) -> None:
     text = status.describe(folder)
-    assert "toy: 5 of 16 trials finished, 1 failed, 1 of 4 originals" in text
+    assert "toy: 6 of 16 trials finished, 1 failed, 1 pruned, 1 of 10 originals" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["random_label", "4/4", "1!", "✓", "0/4", "·"] in lines
-    assert ["poison", "1/4", "▸", "0/4", "·"] in lines
+    assert ["poison", "2/4", "▸", "0/4", "·"] in lines
 
 
 def test_the_pace_leaves_out_a_stop(folder: Path) -> None:
-    assert "0.6 trials/s · about 18 s left" in status.describe(folder)  # gaps of 2, 2 and 1 s; 11 trials are left
+    assert "0.67 trials/s · about 15 s left" in status.describe(folder)  # gaps of 2, 2, 1, 1 s; 10 left
 
 
 def test_the_worst_cell_is_that_of_the_lowest_best_method(folder: Path) -> None:
     text = status.describe(folder)
     assert "worst cell so far: random_label@0.1; its best method there, rem, has utility x healed 0.30" in text
     assert "failed: 1 of npo in random_label@0.1" in text
+
+
+def test_confirmation_is_counted_by_itself(folder: Path) -> None:
+    assert "confirm: 1 replicates so far" in status.describe(folder)
 
 
 def test_a_study_without_a_result_says_so(folder: Path) -> None:
