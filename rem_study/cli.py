@@ -227,7 +227,7 @@ def sync(folder: Folder) -> None:
 @click.option("--originals", type=FOLDER, help="Folder of the originals; default: the one beside FOLDER.")
 @click.option("--device", default="cpu", show_default=True)
 def register(
-    folder: Path, cells: tuple[str, ...], method: str, alias: str, originals: Path | None, device: str
+    folder: Folder, cells: tuple[str, ...], method: str, alias: str, originals: Folder | None, device: str
 ) -> None:
     """Put the selected, healed network of each cell of the study in FOLDER into MLflow's model registry.
 

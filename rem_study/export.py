@@ -76,7 +76,7 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     return text if output is None else _write(output, text.encode())
 
 
-def _export_optuna(folder: Path, output: Path) -> Path:
+def _export_optuna(folder: Folder, output: Path) -> Path:
     from rem_study.optuna_studies import write_storage
     from rem_study.rows import trial_key
     from rem_study.store import read_log

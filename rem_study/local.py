@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rem_study.errors import InputError
 from rem_study.space import Configuration
 from rem_study.spec import Study, load_study
+from rem_study.study import load_resolved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ def _resolved(study: Study | Path | str) -> Study:
     if isinstance(study, Study):
         return study
     path = Path(study)
-    return load_study(path / "study.yaml" if path.is_dir() else path)
+    return load_resolved(path) if path.is_dir() else load_study(path)
 
 
 def _cell(study: Study, name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from rem_study import analysis, figures, importances, plots
 from rem_study.errors import InputError
 from rem_study.export import read_table, read_yaml
+from rem_study.folder import Folder, open_folder
 from rem_study.spec import Study
 from rem_study.study import load_resolved
 
@@ -26,8 +26,8 @@ class OpenStudy:
     Raises InputError where the folder or a file in it is missing or damaged, or a name is unknown.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Folder | str) -> None:
+        self.folder = open_folder(folder) if isinstance(folder, str) else folder
         self.study: Study = load_resolved(self.folder)
 
     def __repr__(self) -> str:
@@ -140,6 +140,6 @@ class OpenStudy:
         return method
 
 
-def open_study(folder: Path | str) -> OpenStudy:
-    """The study in `folder`, for a look at it in Python. Raises InputError."""
+def open_study(folder: Folder | str) -> OpenStudy:
+    """The study in `folder` (a path or a URL), for a look at it in Python. Raises InputError."""
     return OpenStudy(folder)

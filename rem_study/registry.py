@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,9 +17,12 @@ from torch import Tensor, nn
 from rem_study.data import Dataset
 from rem_study.errors import InputError, TrackingError
 from rem_study.export import read_table
+from rem_study.folder import Folder
 from rem_study.space import Configuration
 from rem_study.spec import Study
-from rem_study.study import load_resolved, tracking_uri
+from rem_study.store import locked
+from rem_study.study import load_resolved
+from rem_study.tracking_place import tracking_place
 
 ALIAS = "champion"
 AGREES_WITHIN = 1e-6
@@ -74,11 +76,11 @@ def model_name(study: str, corruption: str, discovery_rate: float, method: str) 
 
 
 def register(
-    folder: Path,
+    folder: Folder,
     cells: Sequence[str] = (),
     method: str = "rem",
     alias: str = ALIAS,
-    originals: Path | None = None,
+    originals: Folder | None = None,
     device: str = "cpu",
 ) -> list[Registered]:
     """Log and register the selected network of each cell; what stands there already only gets the alias.
@@ -107,17 +109,18 @@ def register(
         rows = rows[rows["cell"].isin(cells)]
     trials = read_table(folder, "trials.parquet")
     trials = trials[(trials["method"] == method) & (trials["phase"] == "search") & (trials["replicate"] == 0)]
-    client = _Client(tracking_uri(study, folder))
     store = originals if originals is not None else folder.parent / "originals"
     found = []
-    for row in rows.itertuples():
-        trial = trials[(trials["cell"] == row.cell) & (trials["trial"] == row.trial)].iloc[0]
-        found.append(_register_one(study, trial, client, alias, store, device))
+    with locked(folder), tracking_place(study, folder) as place:
+        client = _Client(place.uri)
+        for row in rows.itertuples():
+            trial = trials[(trials["cell"] == row.cell) & (trials["trial"] == row.trial)].iloc[0]
+            found.append(_register_one(study, trial, client, alias, store, device))
     return found
 
 
 def _register_one(
-    study: Study, trial: pd.Series, client: _Client, alias: str, originals: Path, device: str
+    study: Study, trial: pd.Series, client: _Client, alias: str, originals: Folder, device: str
 ) -> Registered:
     name = model_name(study.spec.name, trial["corruption"], trial["discovery_rate"], trial["method"])
     configuration: Configuration = json.loads(trial["config"])
@@ -142,7 +145,7 @@ def _register_one(
 
 
 def rerun(
-    study: Study, cell: str, method: str, configuration: Configuration, originals: Path, device: str = "cpu"
+    study: Study, cell: str, method: str, configuration: Configuration, originals: Folder, device: str = "cpu"
 ) -> tuple[nn.Module, Dataset, float | None]:
     """The healed network of replicate 0, its data, and utility × healed on the report split. Raises UnlearningError."""
     from rem_study.originals import OriginalStore
@@ -191,8 +194,8 @@ class _Client:
         with torch.no_grad():
             classes = network(torch.from_numpy(example)).shape[1]
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]), "images")]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes), "logits")]),
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
         )
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         with _one_line(self._uri):

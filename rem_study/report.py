@@ -3,8 +3,8 @@ read. No script, nothing loaded: cells open by their link, values show on hover 
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from rem_study import analysis, figures, importances, plots
 from rem_study.errors import InputError
 from rem_study.export import read_table, read_yaml
+from rem_study.folder import Folder, write_atomically
 from rem_study.report_cells import cell_pages
 from rem_study.report_html import STYLE, absent, figure_html, folded, method_html
 from rem_study.report_tables import (
@@ -37,15 +38,15 @@ from rem_study.space import SearchSpace
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
 REM_TRENDS = ("redirect_width", "mask_density", "lr", "epochs", "beta")
 RESAMPLES = 60
+FORMS: dict[str, dict[str, Any]] = {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Folder) -> Folder:
     """Write `report.html`, `figures/*.png` and `figures/*.pdf` into a study's folder and return the report's path.
 
     Reads trials.parquet, cells.parquet and, where they are there, study.yaml, best.yaml and manifest.json. Raises
     InputError (one line) where a table is missing or damaged, or holds no trial yet.
     """
-    folder = Path(folder)
     trials, cells = read_table(folder, "trials.parquet"), read_table(folder, "cells.parquet")
     if cells.empty:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
@@ -55,12 +56,12 @@ def write_report(folder: Path) -> Path:
     drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=200)
-        figure.savefig(folder / "figures" / f"{name}.pdf", metadata={"CreationDate": None})
-    path, partial = folder / "report.html", folder / ".report.html.part"
-    html = page(trials, cells, study, best, _manifest(folder / "manifest.json"), drawn)
-    partial.write_text(html, encoding="utf-8")
-    os.replace(partial, path)
+        for form, options in FORMS.items():
+            image = io.BytesIO()
+            figure.savefig(image, format=form, **options)
+            write_atomically(folder / "figures" / f"{name}.{form}", image.getvalue())
+    path = folder / "report.html"
+    write_atomically(path, page(trials, cells, study, best, _manifest(folder / "manifest.json"), drawn))
     return path
 
 
@@ -245,7 +246,7 @@ def _manifest_section(study: Any, manifest: dict[str, Any]) -> str:
     )
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Folder) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from rem_study.folder import Folder
 from rem_study.progress import duration
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import Study, cell_name
@@ -34,7 +34,7 @@ class _Trial:
     utility_x_healed: float | None
 
 
-def describe(folder: Path) -> str:
+def describe(folder: Folder) -> str:
     """A screenful for the terminal. Raises InputError."""
     study = load_resolved(folder)
     records, damaged = read_log(folder / LOG_FOLDER)
