@@ -406,3 +406,19 @@ def axis_table(cells: pd.DataFrame, method: str, hyperparameter: str) -> pd.Data
 
     chosen = pd.Series([value(config) for config in cells["config"]], index=cells.index, dtype=object)
     return grid(cells.assign(chosen=chosen), method, "chosen")
+
+
+def with_spread(cells: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """`cells` with a column `spread`: the standard deviation (n - 1) of the selected trial's utility × healed over its
+    replicates, of the confirmation where it was confirmed, else of the search; NaN for fewer than two."""
+    scored = trials.dropna(subset="utility_x_healed")
+    deviations = scored.groupby([*KEY, "phase", "trial"])["utility_x_healed"].std()
+
+    def spread(row: pd.Series) -> float:
+        if pd.isna(row["trial"]):
+            return float("nan")
+        place = tuple(row[name] for name in KEY)
+        confirmed = deviations.get((*place, "confirm", row["trial"]), float("nan"))
+        return float(confirmed if pd.notna(confirmed) else deviations.get((*place, "search", row["trial"]), np.nan))
+
+    return cells.assign(spread=cells.apply(spread, axis=1) if len(cells) else pd.Series(dtype=float))

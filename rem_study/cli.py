@@ -184,10 +184,16 @@ def report(folder: Folder) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--format", "form", type=click.Choice(["yaml", "json", "csv", "parquet"]), default="yaml")
-@click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "json", "csv", "parquet", "latex", "optuna"]),
+    default="yaml",
+    show_default=True,
+)
+@click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
 def export(folder: Folder, form: str, output: Path | None) -> None:
-    """Write the best configuration of each cell."""
+    """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
     from rem_study.export import export as write
 
     click.echo(write(folder, form, output), nl=output is not None)
@@ -212,6 +218,34 @@ def sync(folder: Folder) -> None:
 
     quicken_sqlite()
     click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--cell", "cells", multiple=True, metavar="CELL", help="poison@0.5, say; several times; default: all.")
+@click.option("--method", default="rem", show_default=True)
+@click.option("--alias", default="champion", show_default=True, help="models:/NAME@ALIAS is this version then.")
+@click.option("--originals", type=FOLDER, help="Folder of the originals; default: the one beside FOLDER.")
+@click.option("--device", default="cpu", show_default=True)
+def register(
+    folder: Folder, cells: tuple[str, ...], method: str, alias: str, originals: Folder | None, device: str
+) -> None:
+    """Put the selected, healed network of each cell of the study in FOLDER into MLflow's model registry.
+
+    It is made again from its seeds (the original too, if it is not there any more) and saved as a graph that takes
+    images in [0, 1], without pickle.
+    """
+    from rem_study.registry import register as put
+
+    for model in put(folder, cells, method, alias, originals, device):
+        state = "registered" if model.new else "there already"
+        click.echo(f"{state}: models:/{model.name}@{alias}, version {model.version}")
+        if not model.repeated:
+            click.echo(
+                f"warning: {model.name}: utility x healed is {model.utility_x_healed}, the study had {model.recorded}: "
+                "another machine, or other versions",
+                err=True,
+            )
 
 
 def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:

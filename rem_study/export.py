@@ -15,7 +15,7 @@ from rem_study.errors import InputError
 from rem_study.folder import Folder
 from rem_study.yaml_file import load_yaml, read_text
 
-FORMATS = ("yaml", "json", "csv", "parquet")
+FORMATS = ("yaml", "json", "csv", "parquet", "latex", "optuna")
 
 
 def study_file(folder: Folder, name: str) -> Folder:
@@ -46,16 +46,24 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     """The winners of the study in `folder`: the text, or the path written where `output` names one.
 
     yaml: best.yaml as it stands; json: the same document; csv and parquet: the cells table, each
-    configuration as JSON in one column. Raises InputError (one line) for an unknown format, a missing or
-    damaged file, parquet without `output`, or an `output` that cannot be written.
+    configuration as JSON in one column; latex: the tables of a paper; optuna: every search trial, as a storage that
+    optuna-dashboard opens. Raises InputError (one line) for an unknown format, a missing or damaged file, parquet or
+    optuna without `output`, or an `output` that cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"format {format!r}: choose one of {', '.join(FORMATS)}")
+    if format in ("parquet", "optuna") and output is None:
+        raise InputError(f"{format} is not for the terminal: name a file with -o")
+    if format == "optuna":
+        return _export_optuna(folder, Path(output or ""))
     if format == "parquet":
-        if output is None:
-            raise InputError("parquet is binary: name a file with -o")
         read_table(folder, "cells.parquet")
-        return _write(output, study_file(folder, "cells.parquet").read_bytes())
+        return _write(Path(output or ""), study_file(folder, "cells.parquet").read_bytes())
+    if format == "latex":
+        from rem_study.latex import tables
+
+        text = tables(read_table(folder, "cells.parquet"))
+        return text if output is None else _write(output, text.encode())
     if format == "csv":
         text = read_table(folder, "cells.parquet").to_csv(index=False)
     elif format == "json":
@@ -66,6 +74,20 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     else:
         text = read_text(study_file(folder, "best.yaml"))
     return text if output is None else _write(output, text.encode())
+
+
+def _export_optuna(folder: Folder, output: Path) -> Path:
+    from rem_study.optuna_studies import write_storage
+    from rem_study.rows import trial_key
+    from rem_study.store import read_log
+    from rem_study.study import LOG_FOLDER, load_resolved, replicate_rows
+
+    study = load_resolved(folder)
+    records = read_log(folder / LOG_FOLDER)[0]
+    pruned = {trial_key(record) for record in records if record["kind"] == "pruned"}
+    rows = [row | {"state": "pruned"} if trial_key(row) in pruned else row for row in replicate_rows(records)]
+    write_storage(study, rows, output)
+    return output
 
 
 def _write(output: Path, content: bytes) -> Path:

@@ -1,7 +1,7 @@
-"""The figures of a study: each function takes a cells frame and returns a matplotlib Figure (no pyplot, no
-state).
+"""Heat maps of a study over its grid: each function takes a cells frame and returns a matplotlib Figure (no pyplot,
+no state). All other figures are in `plots`.
 
-A drawn cell carries its hover text as `gid`; `svg` turns it into an SVG title.
+A drawn cell carries its hover text as `gid` and its page as `url`; `svg` turns them into an SVG title and a link.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -21,9 +20,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from rem_study import analysis
+from rem_study.spec import cell_name
 
 WIDTH = 12.4  # inches: 1190 px at the 96 px of a browser's inch, so a report fits a 1280 px window
 OKABE_ITO = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#999999")
@@ -32,9 +31,12 @@ NAMES = {
     "healed": "healed",
     "utility": "utility",
     "gain": "gain over the default",
+    "spread": "standard deviation over replicates",
+    "trials": "trials",
 }
 EMPTY = "#eeeeee"
 _TIP = "tip "
+_CELL = "cell:"
 
 Paint = Callable[[Any], tuple[str, str]]
 """A cell's value to its colour and its text."""
@@ -91,6 +93,31 @@ def gain_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figur
     return _panels(cells, methods or by_mean(cells), "gain", paint, ScalarMappable(scale, colours), set())
 
 
+def spread_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
+    """Heat maps of `spread`, the standard deviation of the selected configuration's utility × healed over replicates
+    (see `analysis.with_spread`), one a method; brighter is wider."""
+    reach = max(0.05, float(cells["spread"].max(skipna=True)) if cells["spread"].notna().any() else 0.0)
+    colours, scale = colormaps["cividis"], Normalize(0, reach)
+
+    def paint(value: Any) -> tuple[str, str]:
+        return to_hex(colours(scale(value))), f"{value:.3f}"
+
+    return _panels(cells, methods or by_mean(cells), "spread", paint, ScalarMappable(scale, colours), set())
+
+
+def trials_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
+    """Heat maps of the search trials that were spent, one a method; those stopped early or failed are in brackets."""
+    colours, scale = colormaps["cividis"], Normalize(0, max(1, int(cells["trials"].max())))
+    lost = cells["pruned"].fillna(0) + cells["failed"].fillna(0)
+    told = cells.assign(trials=pd.Series(list(zip(cells["trials"], lost, strict=True)), index=cells.index))
+
+    def paint(value: Any) -> tuple[str, str]:
+        spent, short = value
+        return to_hex(colours(scale(spent))), f"{spent} ({short})" if short else str(spent)
+
+    return _panels(told, methods or by_mean(cells), "trials", paint, ScalarMappable(scale, colours), set(), mean=False)
+
+
 def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str]) -> Figure:
     """The selected value of each of these hyperparameters over the plane, written in the cell, side by
     side."""
@@ -99,42 +126,6 @@ def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str])
         table = analysis.axis_table(cells, method, name)
         _heat(ax, cells, table, _palette(table), f"{method_name(method)} · {name}", label_y=index % across == 0)
     return figure
-
-
-def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> Figure | None:
-    """Where the corruption sits, epoch by epoch, in the selected trial of each cell: accuracy on the wrong labels of
-    all corrupted samples through the old channels alone, through both with each sample's mask, and with the shared
-    mask; mean over replicates. None where no trial of `method` recorded it (`curves` of trials.parquet)."""
-    selected = cells.loc[cells["method"] == method, ["cell", "corruption", "discovery_rate", "regularity", "trial"]]
-    recorded = trials[(trials["method"] == method) & trials["curves"].notna()]
-    if selected.empty or recorded.empty:
-        return None
-    rows = analysis.corruption_order(cells)[::-1]
-    columns = sorted(selected["discovery_rate"].unique())
-    figure = Figure(figsize=(1.2 + 2.1 * len(columns), 0.8 + 1.5 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
-    for cell in selected.itertuples():
-        ax = axes[rows.index(cell.corruption)][columns.index(cell.discovery_rate)]
-        curves = recorded.loc[(recorded["cell"] == cell.cell) & (recorded["trial"] == cell.trial), "curves"]
-        for (path, label), style in zip(_PATHS.items(), ("-", "--", ":"), strict=True):
-            values = [json.loads(text)[path] for text in curves]
-            if values:
-                mean = np.mean(values, axis=0)
-                ax.plot(range(len(mean)), mean, style, label=label, marker=".", markersize=3)
-        ax.set_ylim(-0.03, 1.03)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for row, corruption in zip(axes, rows, strict=True):
-        row[0].set_ylabel(corruption.replace("_", "\n"))
-    for ax, rate in zip(axes[0], columns, strict=True):
-        ax.set_title(f"discovery rate {rate:g}", fontsize="medium")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.supxlabel("epoch")
-    figure.supylabel("accuracy on the wrong labels")
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    return figure
-
-
-_PATHS = {"old": "old channels alone", "both": "both, own mask", "shared": "both, shared mask"}
 
 
 def _palette(table: pd.DataFrame) -> Paint:
@@ -185,12 +176,13 @@ def _panels(
     paint: Paint,
     bar: ScalarMappable,
     framed: set[tuple[str, str, float]],
+    mean: bool = True,
 ) -> Figure:
     figure, axes, across = _canvas(cells, list(methods), colour_bar=True, cell=0.48)
     for index, (ax, method) in enumerate(zip(axes, methods, strict=True)):
         table = analysis.grid(cells, method, column)
-        mean = table.stack().mean()
-        text = "no result" if pd.isna(mean) else f"mean {paint(mean)[1]}"
+        average = table.stack().mean() if mean else float("nan")
+        text = "no result" if mean and pd.isna(average) else f"mean {paint(average)[1]}" if mean else ""
         title = f"{method_name(method)}\n{text}"
         _heat(
             ax,
@@ -228,7 +220,9 @@ def _heat(
             colour, text = paint(value) if _present(value) else (EMPTY, "–")
             corner = (column, down - 1 - row)
             tip = f"{_TIP}{corruption} at discovery {rate:g} · {hover or title}: {text}"
-            ax.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5, gid=tip))
+            square = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5, gid=tip)
+            square.set_url(_CELL + cell_name(corruption, rate))
+            ax.add_patch(square)
             wide = max(len(part) + 2 * (" + " in text) for part in text.split(" + "))
             ax.text(
                 column + 0.5,
@@ -265,11 +259,17 @@ def _heat(
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element for inlining: text as text, hover titles, and ids that begin with
-    `name`, so that several live in one page."""
+    """The figure as an SVG element for inlining: text as text, hover titles, links to `#cell-NAME`, and ids that begin
+    with `name`, so that several live in one page."""
     page = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rem-study"}):
         figure.savefig(page, format="svg", metadata={"Date": None, "Creator": None})
     text = page.getvalue()
     text = re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", text[text.index("<svg") :])
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    return re.sub(rf'xlink:href="{_CELL}([^"]*)" target="[^"]*"', r'href="#cell-\1"', text)
+
+
+def tip(text: str) -> str:
+    """What an artist carries as `gid` to show `text` on hover."""
+    return _TIP + text

@@ -9,6 +9,7 @@ never an active run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import numbers
@@ -25,6 +26,17 @@ from rem_study.rows import Row, TrialKey, trial_key
 KEY = "rem_study.key"
 REPLICATES = "rem_study.replicates"
 PARENT = "mlflow.parentRunId"
+SELECTED = "selected"
+SHOWN = "rem_study.shown"
+
+_NOTE = """Runs nest: study, cell, trial. To find your way:
+
+- the selected configurations: search for `tags.selected = 'yes'`;
+- one cell: `tags.cell = 'poison@0.1'`; one method: `tags.method = 'rem'`; group by `corruption`, `discovery_rate`,
+  `method` or `phase`;
+- a trial's metrics have a step for each replicate; those under `epoch/`, of the selected trials, a step for each epoch;
+- the report with every figure is among this run's artifacts: `report.html`.
+"""
 
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 _CELL_TAGS = ("dataset", "model", "corruption", "regularity", "discovery_rate", "cell")
@@ -33,6 +45,22 @@ _NOT_METRICS = {*_TRIAL_TAGS, "replicate", "start_time", "end_time"}
 _LONGEST_TAG = 1_000
 _METRICS_PER_BATCH = 800  # a batch takes 1,000 metrics, parameters and tags together
 _MetricPoint = tuple[str, float, int, int]  # name, value, epoch milliseconds, step
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was selected in one (cell, method), as MLflow shows it.
+
+    Attributes:
+        scores: what is reported of it, by name.
+        curves: by name one value an epoch, the mean over replicates.
+        time: epoch milliseconds, the same whenever it is written.
+    """
+
+    trial: TrialKey
+    scores: dict[str, float]
+    curves: dict[str, list[float]]
+    time: int
 
 
 @dataclass
@@ -62,7 +90,7 @@ class StudyRuns:
         """Finds or makes the experiment and reads which runs it has; nothing when that is done."""
         if self._client is not None:
             return
-        client = _client(self.uri)
+        client = make_client(self.uri)
         experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             location = _artifact_location(self.uri, self._artifact_location)
@@ -94,7 +122,7 @@ class StudyRuns:
     def write(self, key: TrialKey, rows: Sequence[Row], state: str | None) -> int:
         """Completes a trial's run with the replicates that it lacks, and ends it if `state` is given."""
         cell, method, phase, trial = key
-        name = "/".join((self._name, cell, method, phase, str(trial)))
+        name = self._name_of(key)
         run = self._runs.get(name)
         if run is None:
             if not rows:
@@ -116,6 +144,45 @@ class StudyRuns:
         if state is not None and (missing or run.status != _STATUS[state]):
             self._terminate(run, _STATUS[state], rows[-1]["end_time"] if rows else None)
         return len(missing)
+
+    def highlight(self, selections: Sequence[Selection]) -> None:
+        """Mark each (cell, method)'s selected trial and show what it reached on the cell's and the study's run.
+
+        The trial's run is tagged `selected: yes`, one that was selected before `no`, and gets its curves, a step an
+        epoch. The cell's run gets `METHOD/utility_x_healed` and the like, the study's run the means over the cells.
+        """
+        chosen = {self._name_of(selection.trial) for selection in selections}
+        for name, run in list(self._runs.items()):
+            if run.tags.get(SELECTED) == "yes" and name not in chosen:
+                self._write_batch(run, tags={SELECTED: "no"})
+        means: dict[str, list[float]] = {}
+        for selection in selections:
+            run = self._runs.get(self._name_of(selection.trial))
+            if run is None:
+                continue  # its rows were dropped: left to `sync`
+            if run.tags.get(SELECTED) != "yes":
+                self._write_batch(run, metrics=list(_curve_points(selection)), tags={SELECTED: "yes"})
+            cell, method = selection.trial[:2]
+            told = {f"{method}/{name}": value for name, value in selection.scores.items()}
+            self._show(self._runs[f"{self._name}/{cell}"], told, selection.time)
+            for name, value in told.items():
+                means.setdefault(f"{name}_mean", []).append(value)
+        if selections:
+            averages = {name: sum(values) / len(values) for name, values in means.items()}
+            self._show(self._runs[self._name], averages, max(selection.time for selection in selections))
+            self._write_batch(self._runs[self._name], tags={"mlflow.note.content": _NOTE})
+
+    def _show(self, run: _Run, scores: Mapping[str, float], time: int) -> None:
+        """Metrics of a run that is no trial's, unless it shows just these already."""
+        text = json.dumps(scores, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if run.tags.get(SHOWN) != digest:
+            self._write_batch(run, metrics=[(name, value, time, 0) for name, value in scores.items()])
+            self._write_batch(run, tags={SHOWN: digest})
+
+    def _name_of(self, key: TrialKey) -> str:
+        cell, method, phase, trial = key
+        return "/".join((self._name, cell, method, phase, str(trial)))
 
     def attach(self, path: Path) -> None:
         if not path.exists():
@@ -189,7 +256,8 @@ class StudyRuns:
         run.tags.update(changed)
 
 
-def _client(uri: str) -> Any:
+def make_client(uri: str) -> Any:
+    """MLflow's client of a store, which keeps quiet. Imports MLflow, which takes seconds."""
     # For MLflow as a whole, where the user has not said otherwise: no telemetry, no line a run, and no
     # retries below the writer's own (MLflow's take minutes, and log a line each).
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -229,6 +297,12 @@ def _artifact_location(uri: str, given: str | None) -> str | None:
 def _sqlite_file(uri: str) -> Path | None:
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)).resolve() if uri.startswith(prefix) else None
+
+
+def _curve_points(selection: Selection) -> Iterator[_MetricPoint]:
+    for name, values in selection.curves.items():
+        for epoch, value in enumerate(values):
+            yield f"epoch/{name}", value, selection.time, epoch
 
 
 def _tags(row: Row, names: Sequence[str]) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rem_study.search.plan import GridPlan
+if TYPE_CHECKING:
+    from rem_study.search.plan import GridPlan
 
 
 def describe(plan: GridPlan) -> str:

@@ -1,315 +1,249 @@
-"""report.html and figures/*.png from a study's files alone: one page that opens offline, prints, and can
-be read."""
+"""report.html and figures/ (PNG and PDF) from a study's files alone: one page that opens offline, prints, and can be
+read. No script, nothing loaded: cells open by their link, values show on hover and stand in tables."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rem_study import analysis, figures
+from rem_study import analysis, figures, importances, plots
 from rem_study.errors import InputError
 from rem_study.export import read_table, read_yaml
 from rem_study.folder import Folder, write_atomically
+from rem_study.report_cells import cell_pages
+from rem_study.report_html import STYLE, absent, figure_html, folded, method_html
+from rem_study.report_tables import (
+    REM,
+    cells_table,
+    failed_trials,
+    focus_of,
+    methods_table,
+    pairs,
+    selected_table,
+    spent,
+    summary,
+    universal_table,
+    weakest_cells,
+    words,
+)
+from rem_study.space import SearchSpace
 
-REM = "rem"
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
-WEAK = 0.5
-FAILURES_SHOWN = 50
-OBJECTIVES = {
-    "score_oracle": "utility × healed",
-    "score_deployable": "a score that needs no clean labels",
-}
-STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.45 system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; color: #1b1f24;
-  background: #fff; max-width: 1210px; margin: 1.2rem auto 4rem; padding: 0 1.2rem }
-h1 { font-size: 1.55rem; margin: 0 } h2 { font-size: 1.15rem; margin: 1.7rem 0 .3rem }
-p { margin: .4rem 0; max-width: 75rem } .note { color: #4d5661; font-size: .87rem }
-.summary { font-size: 1.06rem }
-table { border-collapse: collapse; font-size: .87rem; margin: .5rem 0; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .2rem .7rem .2rem 0 }
-th { border-bottom: 2px solid #1b1f24; vertical-align: bottom }
-td { border-bottom: 1px solid #d5dae0; vertical-align: top }
-.number { text-align: right } td.number { white-space: nowrap } tr.best td { font-weight: 600 }
-code, pre { font: .8rem/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere }
-pre { white-space: pre-wrap; margin: .3rem 0 }
-figure { margin: .4rem 0 } figure svg { width: 100%; height: auto } svg text { pointer-events: none }
-@media print {
-  html { font-size: 11px }
-  body { max-width: none; margin: 0; font-size: 11px; print-color-adjust: exact;
-    -webkit-print-color-adjust: exact }
-  figure, tr { break-inside: avoid } h2 { break-after: avoid }
-}
-"""
+REM_TRENDS = ("redirect_width", "mask_density", "lr", "epochs", "beta")
+RESAMPLES = 60
+FORMS: dict[str, dict[str, Any]] = {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}
 
 
 def write_report(folder: Folder) -> Folder:
-    """Write `report.html` and `figures/*.png` into a study's folder and return the report's path.
+    """Write `report.html`, `figures/*.png` and `figures/*.pdf` into a study's folder and return the report's path.
 
-    Reads trials.parquet, cells.parquet and, where they are there, study.yaml and manifest.json; nothing else.
-    Raises InputError (one line) where a table is missing or damaged, or holds no trial yet.
+    Reads trials.parquet, cells.parquet and, where they are there, study.yaml, best.yaml and manifest.json. Raises
+    InputError (one line) where a table is missing or damaged, or holds no trial yet.
     """
     trials, cells = read_table(folder, "trials.parquet"), read_table(folder, "cells.parquet")
     if cells.empty:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
     study = read_yaml(folder, "study.yaml") if (folder / "study.yaml").is_file() else {}
-    drawn = draw(trials, cells)
+    best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
+    cells = analysis.with_spread(cells, trials)
+    drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=200)
-        write_atomically(folder / "figures" / f"{name}.png", image.getvalue())
+        for form, options in FORMS.items():
+            image = io.BytesIO()
+            figure.savefig(image, format=form, **options)
+            write_atomically(folder / "figures" / f"{name}.{form}", image.getvalue())
     path = folder / "report.html"
-    write_atomically(path, page(trials, cells, study, _manifest(folder / "manifest.json"), drawn))
+    write_atomically(path, page(trials, cells, study, best, _manifest(folder / "manifest.json"), drawn))
     return path
 
 
-def draw(trials: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure of the report by its file's name: utility_x_healed, healed, utility, gain, and where REM is there
-    rem_choices and rem_isolation."""
+def spaces_of(study: Any) -> dict[str, SearchSpace]:
+    """The search spaces of a resolved study.yaml (a mapping), by method; empty where it has none written out."""
+    from rem_study.spec import resolve
+
+    methods = study.get("methods") if isinstance(study, dict) else None
+    written_out = isinstance(methods, dict) and all(
+        isinstance(method, dict) and isinstance(method.get("space"), dict) for method in methods.values()
+    )
+    return resolve(study, "study.yaml", Path()).spaces if written_out else {}
+
+
+def draw(trials: pd.DataFrame, cells: pd.DataFrame, spaces: Mapping[str, SearchSpace]) -> dict[str, Figure]:
+    """Every figure of the report by its file's name. Those for which there is nothing to draw are left out: `spread`
+    with one replicate, REM's without REM, `rem_importances` without enough trials or its search space."""
     scores = ("utility_x_healed", "healed", "utility")
-    drawn = {score: figures.score_map(cells, score) for score in scores} | {"gain": figures.gain_map(cells)}
-    isolation = figures.isolation_curves(trials, cells, REM)
-    if isolation is not None:
-        drawn["rem_isolation"] = isolation
+    drawn = {score: figures.score_map(cells, score) for score in scores}
+    drawn |= {"gain": figures.gain_map(cells), "trials": figures.trials_map(cells)}
+    if cells["spread"].notna().any():
+        drawn["spread"] = figures.spread_map(cells)
+    drawn |= {"methods": plots.method_bars(cells), "cost": plots.cost_curve(cells)}
+    if cells["healed"].notna().any():
+        drawn["pareto"] = plots.pareto_fronts(trials, cells)
+    return drawn | _draw_rem(trials[trials["method"] == REM], cells, spaces.get(REM))
+
+
+def _draw_rem(trials: pd.DataFrame, cells: pd.DataFrame, space: SearchSpace | None) -> dict[str, Figure]:
+    drawn = {}
     configs = cells.loc[(cells["method"] == REM) & cells["config"].notna(), "config"].map(json.loads)
     present = [name for name in REM_CHOICES if any(name in config for config in configs)]
     if present:
         drawn["rem_choices"] = figures.choice_map(cells, REM, present)
+    trends = {name: importances.trends(trials, name) for name in REM_TRENDS}
+    trends = {name: table for name, table in trends.items() if table["value"].nunique() > 1}
+    if trends:
+        drawn["rem_trends"] = plots.trend_lines(trends, cells)
+    if space is not None:
+        pooled = importances.importances(trials, space, resamples=RESAMPLES)
+        if len(pooled):
+            drawn["rem_importances"] = plots.importance_bars(pooled, importances.cell_importances(trials, space))
+    isolation = plots.isolation_curves(trials, cells, REM)
+    if isolation is not None:
+        drawn["rem_isolation"] = isolation
     return drawn
 
 
 def page(
-    trials: pd.DataFrame, cells: pd.DataFrame, study: Any, manifest: dict[str, Any], drawn: dict[str, Figure]
+    trials: pd.DataFrame,
+    cells: pd.DataFrame,
+    study: Any,
+    best: Any,
+    manifest: dict[str, Any],
+    drawn: dict[str, Figure],
 ) -> str:
     """The report as one HTML document; everything that comes from the data is escaped."""
-    name = str(trials["study"].iloc[0])
-    sections = [
-        f"<h1>{escape(name)}</h1>",
-        f'<p class="summary">{summary(cells)}</p>',
-        f'<p class="note">{_words(study)} {_spent(cells)}</p>',
-        "<h2>Methods over all cells</h2>",
-        _methods(cells),
-        "<h2>Utility × healed in each cell</h2>",
-        _figure(
-            drawn,
-            "utility_x_healed",
-            "Best configuration of each method. Brighter is better, 1 is perfect; "
-            "the black frame marks the cell’s best method. Up: corruption that shares more (measured).",
-        ),
-        "<h2>Healed and utility, one by one</h2>",
-        _figure(drawn, "healed", "Share of the corrupted training samples that get their true label back."),
-        _figure(drawn, "utility", "Accuracy on clean test data."),
-        "<h2>What searching gained over the default configuration</h2>",
-        _figure(
-            drawn,
-            "gain",
-            "Selected minus default, utility × healed. Purple: the search gained; orange: it lost.",
-        ),
-    ]
-    if "rem_choices" in drawn:
-        sections += [
-            "<h2>What REM’s search chose</h2>",
-            _figure(drawn, "rem_choices", "The selected configuration’s value in each cell."),
-        ]
-    if "rem_isolation" in drawn:
-        sections += [
-            "<h2>Where the corruption sits in REM</h2>",
-            _figure(
-                drawn,
-                "rem_isolation",
-                "The selected configuration, epoch by epoch. Erasing the new channels leaves the old ones: the "
-                "solid line is what is left of the corruption then.",
-            ),
-        ]
-    sections += [
-        f"<h2>Weakest cells of {_name(_focus(cells))}</h2>",
-        _weakest(cells),
-        "<h2>Selected configurations</h2>",
-        _selected(cells),
-        "<h2>Failed trials</h2>",
-        _failures(trials),
-        "<h2>Manifest</h2>",
-        _pairs(manifest, "No manifest.json in the folder."),
-        "<h2>Study file</h2>",
-        _pairs(study if isinstance(study, dict) else {}, "No study.yaml in the folder."),
-    ]
-    body = "\n".join(sections)
+    name = escape(str(trials["study"].iloc[0]))
+    sections = {
+        "Grid": _grid(cells, drawn),
+        "Methods": _methods(cells, drawn),
+        "Weak cells": f"<h2>Weakest cells of {method_html(focus_of(cells))}</h2>{weakest_cells(cells)}",
+        "Trade-off": _trade_off(drawn),
+        "REM": _rem(drawn),
+        "Configurations": _configurations(cells, best),
+        "Cost and failures": _cost(trials, cells, drawn),
+        "Manifest": _manifest_section(study, manifest),
+    }
+    anchors = {title: f"section-{title.lower().replace(' ', '-')}" for title in sections}
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for title, anchor in anchors.items())
+    body = "\n".join(f'<section id="{anchors[title]}">{content}</section>' for title, content in sections.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(name)}: REM study</title><style>{STYLE}</style></head>\n"
-        f"<body>\n{body}\n</body></html>\n"
+        f"<title>{name}: REM study</title><style>{STYLE}</style></head>\n<body>\n"
+        f'<div id="overview"><nav>{links}</nav>\n<h1>{name}</h1>\n<p class="summary">{summary(cells)}</p>\n{body}\n'
+        f'<p class="note">{words(study)}</p></div>\n'
+        f"{cell_pages(trials, cells)}\n</body></html>\n"
     )
 
 
-def summary(cells: pd.DataFrame) -> str:
-    """What was studied, which method wins where and by how much, in plain words, as HTML."""
-    methods = analysis.methods_frame(cells)
-    total = len(cells.drop_duplicates(analysis.CELL))
-    where = " and ".join(
-        f"{model} on {data}" for model, data in sorted(set(zip(cells["model"], cells["dataset"], strict=True)))
+def _grid(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
+    more = [
+        figure_html(drawn["gain"], "gain", "<b>Gain</b>: selected minus default configuration, utility × healed. "
+                    "Purple: the search gained; orange: it lost."),
+        figure_html(drawn["healed"], "healed", "<b>Healed</b>: share of the corrupted training samples that get their "
+                    "true label back."),
+        figure_html(drawn["utility"], "utility", "<b>Utility</b>: accuracy on clean test data."),
+        figure_html(drawn["spread"], "spread", "<b>Spread</b>: standard deviation of the selected configuration’s "
+                    "utility × healed over replicates.")
+        if "spread" in drawn
+        else absent("Spread: each trial ran on one replicate, so there is none."),
+        figure_html(drawn["trials"], "trials", "<b>Trials spent</b>; in brackets those that were stopped early or "
+                    "failed."),
+    ]  # fmt: skip
+    first = (
+        "How well the best configuration of each method heals the network: utility × healed, 1 is perfect, brighter is "
+        "better; a black frame marks the cell’s best method. To the right, more of the corruption is known; upwards, "
+        "the corrupted samples have more in common (measured regularity). <b>Click a cell to open it.</b>"
     )
-    studied = (
-        f"{_count(len(methods), 'method')} tuned to heal {escape(where)} of corrupted training data, in "
-        f"{_count(total, 'cell')}: {_count(cells['corruption'].nunique(), 'corruption')} × "
-        f"{_count(cells['discovery_rate'].nunique(), 'discovery rate')}."
+    return "\n".join(
+        [
+            figure_html(drawn["utility_x_healed"], "utility_x_healed", first),
+            folded("every figure of every cell as a table", cells_table(cells)),
+            "<h2>The same grid, otherwise</h2>",
+            *more,
+        ]
     )
-    if not methods["cells"].any() and cells["search_score"].notna().any():
-        return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
-    if not methods["cells"].any():
-        return f"{studied} <strong>No trial has finished: there is nothing to compare.</strong>"
-    first = methods.iloc[0]
-    text = f"{studied} <strong>{_name(first['method'])} has the highest mean utility × healed, "
-    text += _spread(first)
-    if len(methods) == 1:
-        return f"{text}, over {int(first['cells'])} of {total} cells.</strong> No other method was studied."
-    second = methods.iloc[1]
-    if second["cells"]:
-        text += f", against {_spread(second)} for {_name(second['method'])}, the next best"
-    text += f"; it is the best method in {first['cells_won']} of {total} cells.</strong>"
-    won = cells[analysis.wins(cells)]
-    for method, count in won.loc[won["method"] != first["method"], "method"].value_counts().items():
-        text += f" {_name(str(method))} wins {count}: {_where(won[won['method'] == method])}."
-    undecided = total - len(won)
-    if undecided:
-        text += f" In {_count(undecided, 'cell')} no method is ahead."
-    partial = methods[methods["cells"] < total]
-    if len(partial):
-        covered = (f"{_name(row['method'])} ({row['cells']} of {total})" for _, row in partial.iterrows())
-        text += f" Means cover fewer cells for {', '.join(covered)}."
-    return text
 
 
-def _where(cells: pd.DataFrame) -> str:
-    """A few cells by name, many by how many of each corruption."""
-    if len(cells) <= 3:
-        return escape(", ".join(cells["cell"]))
-    return escape(", ".join(f"{count} in {name}" for name, count in cells["corruption"].value_counts().items()))
+def _methods(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
+    caption = "Mean over the cells ± standard error; a diamond is the default configuration."
+    return "<h2>Methods side by side</h2>" + figure_html(drawn["methods"], "methods", caption) + methods_table(cells)
 
 
-def _words(study: Any) -> str:
-    objective = str(study.get("objective")) if isinstance(study, dict) else ""
-    by = f" by {OBJECTIVES[objective]}" if objective in OBJECTIVES else ""
-    splits = "on one set of samples and scored on another."
-    if isinstance(study, dict) and study.get("protocol") == "paper":
-        splits = (
-            "<b>by the paper’s protocol: on the very samples that they are scored on</b> (all corrupted samples, all "
-            "test images), so the scores of what was chosen among several are too good."
-        )
+def _trade_off(drawn: dict[str, Figure]) -> str:
+    head = "<h2>Healed against utility</h2>"
+    if "pareto" not in drawn:
+        return head + absent("Not drawn: without clean labels nobody knows what was healed.")
+    caption = (
+        "Each dot is a trial, large marks are the selected configurations, the line is the Pareto front: what no other "
+        "trial beats in both."
+    )
+    return head + figure_html(drawn["pareto"], "pareto", caption)
+
+
+def _rem(drawn: dict[str, Figure]) -> str:
+    captions = {
+        "rem_choices": ("What REM’s search chose", "The selected configuration’s value in each cell."),
+        "rem_trends": (
+            "How REM’s good values move over the grid",
+            "Median over the best quarter of each cell’s trials; bands are 95 % bootstrap intervals. A flat band as "
+            "wide as the range says: it does not matter here, or too few trials.",
+        ),
+        "rem_importances": (
+            "Which of REM’s hyperparameters decide",
+            "PED-ANOVA (Optuna): which hyperparameters tell the best tenth of the trials from the rest. Lines are 95 % "
+            "bootstrap intervals.",
+        ),
+        "rem_isolation": (
+            "Where the corruption sits in REM",
+            "The selected configuration, epoch by epoch. Erasing the new channels leaves the old ones: the solid line "
+            "is what is left of the corruption then.",
+        ),
+    }
+    missing = {
+        "rem_importances": f"Importances: REM has fewer than {importances.FEWEST_TRIALS} finished trials, or "
+        "study.yaml does not hold its search space.",
+        "rem_trends": "Trends: no hyperparameter of REM was searched in enough trials.",
+    }
+    if not any(name in drawn for name in captions):
+        return "<h2>REM</h2>" + absent("REM was not studied, or nothing of it finished.")
+    parts = []
+    for name, (title, caption) in captions.items():
+        if name in drawn:
+            parts += [f"<h2>{title}</h2>", figure_html(drawn[name], name, caption)]
+        elif name in missing:
+            parts.append(absent(missing[name]))
+    return "\n".join(parts)
+
+
+def _configurations(cells: pd.DataFrame, best: Any) -> str:
+    return "<h2>Selected configurations</h2>" + universal_table(best) + folded("of each cell", selected_table(cells))
+
+
+def _cost(trials: pd.DataFrame, cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
+    caption = "Sample passes (forward and backward) of all trials of a method, and the quality that they bought."
     return (
-        "<b>Healed</b>: share of the corrupted training samples that get their true label back. "
-        "<b>Utility</b>: accuracy on clean test data. <b>Discovery rate</b>: share of the corrupted samples "
-        f"known when unlearning. Configurations are chosen{by} {splits}"
+        f'<h2>Cost</h2><p class="note">{spent(cells)}</p>'
+        + figure_html(drawn["cost"], "cost", caption)
+        + "<h2>Failed trials</h2>"
+        + failed_trials(trials)
     )
 
 
-def _spent(cells: pd.DataFrame) -> str:
+def _manifest_section(study: Any, manifest: dict[str, Any]) -> str:
     return (
-        f"Spent: {_count(int(cells['trials'].sum()), 'trial')} ({cells['pruned'].sum()} stopped early, "
-        f"{cells['failed'].sum()} failed), {_duration(cells['seconds'].sum())} of trial time."
+        "<h2>Manifest</h2>"
+        + pairs(manifest, "No manifest.json in the folder.")
+        + "<h2>Study file</h2>"
+        + folded("as resolved", pairs(study if isinstance(study, dict) else {}, "No study.yaml in the folder."))
     )
-
-
-def _methods(cells: pd.DataFrame) -> str:
-    rows = [
-        {
-            "method": _name(row["method"]),
-            "utility × healed": _spread(row),
-            "healed": _spread(row, "healed"),
-            "utility": _spread(row, "utility"),
-            "cells won": str(row["cells_won"]),
-            "default, utility × healed": _score(row["default_utility_x_healed"]),
-            "gain": _score(row["gain"], "+.3f"),
-            "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "sample passes": _large(row["sample_passes"]),
-            "time": _duration(row["seconds"]),
-        }
-        for _, row in analysis.methods_frame(cells).iterrows()
-    ]
-    note = "Mean ± standard error over the cells. A tie wins no cell. Gain: selected minus default."
-    return _table(rows, text=["method"], best=[0]) + f'<p class="note">{note}</p>'
-
-
-def _focus(cells: pd.DataFrame) -> str:
-    methods = figures.by_mean(cells)
-    return REM if REM in methods else methods[0]
-
-
-def _weakest(cells: pd.DataFrame) -> str:
-    focus = _focus(cells)
-    rows = []
-    for _, cell in cells.groupby(analysis.CELL, sort=False):
-        own = cell[cell["method"] == focus]
-        score = own["utility_x_healed"].iloc[0] if len(own) else float("nan")
-        others = cell[cell["method"] != focus].dropna(subset="utility_x_healed")
-        rival = others.loc[others["utility_x_healed"].idxmax()] if len(others) else None
-        why = [] if pd.notna(score) else ["no result"]
-        if rival is not None and score < rival["utility_x_healed"] - analysis.TIE:
-            why.append(f"{rival['method']} is better")
-        if score < WEAK:
-            why.append(f"below {WEAK:g}")
-        if why:
-            best = f"{rival['method']}, {_score(rival['utility_x_healed'])}" if rival is not None else "–"
-            row = {
-                "cell": escape(str(cell["cell"].iloc[0])),
-                "utility × healed": _score(score),
-                "best other method": escape(best),
-                "why it is listed": escape("; ".join(why)),
-            }
-            rows.append((score, row))
-    if not rows:
-        return f"<p>None: {_name(focus)} is the best method in every cell, and nowhere below {WEAK:g}.</p>"
-    rows.sort(key=lambda pair: (pd.notna(pair[0]), pair[0]))  # those without a result first, then the lowest
-    return _table([row for _, row in rows], text=["cell", "best other method", "why it is listed"])
-
-
-def _selected(cells: pd.DataFrame) -> str:
-    rows = []
-    for _, row in cells.iterrows():
-        config = json.loads(row["config"]) if isinstance(row["config"], str) else {}
-        settings = ", ".join(f"{key}={figures.readable(value)}" for key, value in config.items())
-        rows.append(
-            {
-                "cell": escape(row["cell"]),
-                "method": _name(row["method"]),
-                "utility × healed": _score(row["utility_x_healed"]),
-                "healed": _score(row["healed"]),
-                "utility": _score(row["utility"]),
-                "gain": _score(row["gain"], "+.3f"),
-                "trial": "–" if pd.isna(row["trial"]) else str(row["trial"]),
-                "replicates": str(row["replicates"]),
-                "configuration": f"<code>{escape(settings)}</code>",
-                "health": escape(row["health"] or ""),
-            }
-        )
-    best = [place for place, won in enumerate(analysis.wins(cells)) if won]
-    return _table(rows, text=["cell", "method", "configuration", "health"], best=best)
-
-
-def _failures(trials: pd.DataFrame) -> str:
-    failed = trials[trials["state"] == "failed"]
-    if failed.empty:
-        return "<p>None.</p>"
-    failed = failed.assign(error=failed["error"].fillna("no error recorded"))
-    rows = [
-        {
-            "cell": escape(cell),
-            "method": _name(method),
-            "trials": _listed([str(n) for n in sorted(set(group["trial"]))], shown=12),
-            "error": f"<pre>{escape(error)}</pre>",
-        }
-        for (cell, method, error), group in failed.groupby(["cell", "method", "error"])
-    ]
-    more = len(rows) - FAILURES_SHOWN
-    note = f'<p class="note">And {more} more in trials.parquet.</p>' if more > 0 else ""
-    return _table(rows[:FAILURES_SHOWN], text=["cell", "method", "trials", "error"]) + note
 
 
 def _manifest(path: Folder) -> dict[str, Any]:
@@ -320,71 +254,3 @@ def _manifest(path: Folder) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     return content if isinstance(content, dict) else {"manifest": content}
-
-
-def _pairs(content: dict[str, Any], otherwise: str) -> str:
-    """A nested mapping as a table of dotted keys and values."""
-
-    def flat(value: Any, key: str) -> Iterable[dict[str, str]]:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                yield from flat(inner, f"{key}.{name}" if key else str(name))
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            yield {"key": escape(key), "value": f"<code>{escape(text)}</code>"}
-
-    if not content:
-        return f"<p>{escape(otherwise)}</p>"
-    return _table(list(flat(content, "")), text=["key", "value"])
-
-
-def _table(rows: Sequence[dict[str, str]], text: Sequence[str], best: Sequence[int] = ()) -> str:
-    """Rows map a column's head (text) to its cell (HTML, already escaped); heads not in `text` go right."""
-    kind = {head: "" if head in text else ' class="number"' for head in rows[0]}
-    head = "".join(f"<th{kind[name]}>{escape(name)}</th>" for name in kind)
-    lines = [f"<table><thead><tr>{head}</tr></thead>", "<tbody>"]
-    for place, row in enumerate(rows):
-        opening = '<tr class="best">' if place in best else "<tr>"
-        lines.append(opening + "".join(f"<td{kind[name]}>{cell}</td>" for name, cell in row.items()) + "</tr>")
-    return "\n".join([*lines, "</tbody></table>"])
-
-
-def _figure(drawn: dict[str, Figure], name: str, caption: str) -> str:
-    note = f'<p class="note">{escape(caption)}</p>'
-    return f'{note}<figure id="{name}">{figures.svg(drawn[name], name)}</figure>'
-
-
-def _name(method: str) -> str:
-    return escape(figures.method_name(method))
-
-
-def _score(value: float, form: str = ".3f") -> str:
-    return "–" if pd.isna(value) else format(value, form)
-
-
-def _spread(row: pd.Series, name: str = "utility_x_healed") -> str:
-    mean, sem = row[f"{name}_mean"], row[f"{name}_sem"]
-    return _score(mean) if pd.isna(sem) else f"{mean:.3f} ± {sem:.3f}"
-
-
-def _listed(names: Sequence[str], shown: int = 4) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return escape(", ".join(names[:shown]) + more)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _large(number: float) -> str:
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.0f}"

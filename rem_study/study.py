@@ -16,7 +16,7 @@ from rem_study import __version__
 from rem_study.credentials import without_credentials
 from rem_study.errors import InputError
 from rem_study.folder import Folder, ObjectPath, make_writable, write_atomically
-from rem_study.results import write_manifest, write_results
+from rem_study.results import selections, write_manifest, write_results
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import DataSpec, Study, load_study, read_document, resolve
 from rem_study.store import StudyLog, locked, read_log
@@ -267,6 +267,7 @@ def _run(
     write_manifest(folder, study, started, trained)
     if rows:
         write_results(folder, study, rows, finished_trials(plan, rows), tracking.run_ids())
+        tracking.highlight(selections(folder, rows))
     if plan.done():
         tracking.artifacts(place.artifacts())
     tracking.finish_study("FINISHED" if plan.done() else "KILLED")
@@ -332,6 +333,7 @@ def sync(folder: Folder) -> int:
             rows,
             states=finished_trials(plan, rows),
             study_tags=_STUDY_TAGS,
+            selections=selections(folder, rows) if (folder / "cells.parquet").is_file() else (),
             artifacts=place.artifacts() if plan.done() else (),
             status="FINISHED" if plan.done() else "KILLED",
         )

@@ -23,7 +23,7 @@ from pathlib import Path
 from rem_study.credentials import redact
 from rem_study.errors import TrackingError
 from rem_study.folder import Folder
-from rem_study.mlflow_runs import StudyRuns
+from rem_study.mlflow_runs import Selection, StudyRuns
 from rem_study.rows import Row, TrialKey, trial_key
 from rem_study.tracking_place import ARTIFACTS, database_of
 
@@ -80,6 +80,10 @@ class TrackingWriter:
     def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run; `state` is `complete`, `pruned` or `failed`."""
         self._put(_Task(trial=trial, state=state))
+
+    def highlight(self, selections: Sequence[Selection]) -> None:
+        """Marks the selected trials and shows what they reached; of those whose rows were recorded before."""
+        self._put(_Task(functools.partial(self._study.highlight, list(selections))))
 
     def artifacts(self, paths: Iterable[str | Path]) -> None:
         """Copies local files and folders to the study's run."""
@@ -177,6 +181,7 @@ def sync(
     states: Mapping[TrialKey, str] | None = None,
     artifact_location: str | None = None,
     study_tags: Mapping[str, str] | None = None,
+    selections: Sequence[Selection] = (),
     artifacts: Sequence[str | Path] = (),
     status: str = "FINISHED",
 ) -> int:
@@ -196,6 +201,8 @@ def sync(
         written = 0
         for key, own in trials.items():
             written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))
+        if selections:
+            study.highlight(selections)
         for path in artifacts:
             study.attach(Path(path))
         study.end(status, end_time=max(times, default=None))

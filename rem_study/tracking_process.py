@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rem_study.mlflow_runs import quicken_sqlite
+from rem_study.mlflow_runs import Selection, quicken_sqlite
 from rem_study.rows import Row, TrialKey
 from rem_study.tracking import TrackingWriter, logger
 
@@ -52,6 +52,10 @@ class TrackingProcess:
     def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run."""
         self._send("finish", trial, state)
+
+    def highlight(self, selections: Sequence[Selection]) -> None:
+        """Marks the selected trials and shows what they reached."""
+        self._send("highlight", list(selections))
 
     def artifacts(self, paths: Iterable[str | Path]) -> None:
         """Copies local files and folders to the study's run."""

@@ -90,7 +90,7 @@ def test_parquet_is_not_printed(folder: Path) -> None:
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones(folder: Path) -> None:
-    assert "yaml, json, csv, parquet" in refusal(folder, "xlsx")
+    assert "yaml, json, csv, parquet, latex, optuna" in refusal(folder, "xlsx")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

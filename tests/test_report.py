@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from rem_study import analysis, figures, report
+from rem_study import analysis, figures, importances, plots, report, report_tables
 from rem_study.errors import InputError
 
 SCORES = {  # (corruption, discovery rate): utility × healed of REM, of NPO
@@ -84,7 +85,7 @@ def html(folder: Path) -> str:
 
 
 def test_the_summary_says_who_wins_where_with_figures() -> None:
-    text = report.summary(cells())
+    text = report_tables.summary(cells())
     assert "2 methods" in text
     assert "4 cells: 2 corruptions × 2 discovery rates" in text
     assert "REM has the highest mean utility × healed, 0.700 ± 0.108, against 0.433 ± 0.088 for npo" in text
@@ -95,13 +96,13 @@ def test_the_summary_says_who_wins_where_with_figures() -> None:
 
 def test_the_summary_of_one_method_compares_it_with_nothing() -> None:
     alone = cells().query("method == 'rem'")
-    assert "No other method was studied" in report.summary(alone)
-    assert "against" not in report.summary(alone)
+    assert "No other method was studied" in report_tables.summary(alone)
+    assert "against" not in report_tables.summary(alone)
 
 
 def test_the_summary_of_a_study_in_which_all_failed_does_not_name_a_winner() -> None:
     rows = [row for row in study_rows() if row["state"] == "failed"]
-    text = report.summary(analysis.cells_frame(analysis.trials_table(rows).to_pandas()))
+    text = report_tables.summary(analysis.cells_frame(analysis.trials_table(rows).to_pandas()))
     assert "No trial has finished" in text
     assert "highest" not in text
 
@@ -137,7 +138,7 @@ def test_every_cell_shows_its_value_on_hover_and_in_the_table(html: str) -> None
 
 
 def test_weak_cells_failures_and_manifest_are_named(html: str) -> None:
-    weakest = html.split("Weakest cells of REM")[1].split("<h2>")[0]
+    weakest = html.split("Weakest cells of REM")[1].split("</section>")[0]
     assert "random_label@0.1" in weakest and "npo is better; below 0.5" in weakest
     assert "poison" not in weakest
     failed = html.split("Failed trials")[1].split("<h2>")[0]
@@ -148,16 +149,61 @@ def test_weak_cells_failures_and_manifest_are_named(html: str) -> None:
 
 
 def test_sections_come_in_the_order_a_reader_asks(html: str) -> None:
-    heads = re.findall(r"<h2>(.*?)</h2>", html)
+    overview = html.split('<section class="cell"')[0]
+    assert overview.index("REM has the highest mean") < overview.index('id="utility_x_healed"')
+    heads = re.findall(r"<h2>(.*?)</h2>", overview)
     assert [head.split()[0] for head in heads] == [
-        *("Methods", "Utility", "Healed", "What", "What", "Weakest", "Selected", "Failed", "Manifest", "Study")
+        *("The", "Methods", "Weakest", "Healed", "What", "Selected", "Cost", "Failed", "Manifest", "Study")
     ]
 
 
-def test_figures_are_written_as_png(folder: Path) -> None:
+def test_every_figure_is_written_for_the_screen_and_for_paper(folder: Path) -> None:
+    names = ["cost", "gain", "healed", "methods", "pareto", "rem_choices", "trials", "utility", "utility_x_healed"]
     written = sorted(path.name for path in (folder / "figures").iterdir())
-    assert written == ["gain.png", "healed.png", "rem_choices.png", "utility.png", "utility_x_healed.png"]
-    assert all((folder / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in written)
+    assert written == sorted(f"{name}.{form}" for name in names for form in ("pdf", "png"))
+    for name, start in ((n, b"%PDF" if n.endswith("pdf") else b"\x89PNG") for n in written):
+        assert (folder / "figures" / name).read_bytes().startswith(start)
+
+
+def test_what_is_not_there_is_said(html: str) -> None:
+    assert "each trial ran on one replicate" in html
+    assert "Not confirmed on fresh replicates" in html
+    assert "No configuration was run in every cell" in html
+    assert f"fewer than {importances.FEWEST_TRIALS} finished trials" in html
+
+
+def test_confirmed_intervals_the_universal_configuration_and_spread_are_shown(tmp_path: Path) -> None:
+    rows = study_rows()
+    rows += [row | {"replicate": 1, "utility_x_healed": row["utility_x_healed"] - 0.02} for row in rows
+             if row["utility_x_healed"] is not None]  # fmt: skip
+    write_study(tmp_path, rows)
+    cells = pd.read_parquet(tmp_path / "cells.parquet")
+    known = {"utility_x_healed_low": 0.812, "utility_x_healed_high": 0.934, "gain_low": -0.01, "gain_high": 0.12}
+    pq.write_table(analysis.cells_table(cells.assign(**known, health="optimum on a bound")), tmp_path / "cells.parquet")
+    best = {"universal": {"rem": {"config": {"lr": 0.125}, "worst_regret": 0.0771,
+            "utility_x_healed": {"mean": 0.8123, "low": None, "high": None}}}}  # fmt: skip
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(best))
+    page = report.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "[0.812, 0.934]" in page and "[-0.010, +0.120]" in page
+    assert "Not confirmed" not in page and "optimum on a bound" in page
+    assert "0.077" in page and "lr=0.125" in page
+    assert "REM · standard deviation over replicates: 0.014" in page  # 0.9 and 0.88
+    assert (tmp_path / "figures" / "spread.pdf").is_file()
+
+
+def test_every_cell_has_a_page_that_its_square_leads_to(html: str) -> None:
+    for corruption, rate in SCORES:
+        cell = f"{corruption}@{rate:g}"
+        assert html.count(f'<section class="cell" id="cell-{cell}">') == 1
+        assert html.count(f'<a href="#cell-{cell}"') >= 2 * 2  # a square a method in two maps at least
+        page = html.split(f'id="cell-{cell}">')[1].split("</section>")[0]
+        assert "History of the search" in page and "redirect_width=0.5" in page
+
+
+def test_ids_in_the_page_are_unique_and_links_within_it_lead_somewhere(html: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
 
 
 def test_the_same_study_gives_the_same_page(folder: Path, html: str) -> None:
@@ -220,10 +266,10 @@ def test_isolation_curves_are_drawn_per_cell_from_the_selected_trial_and_absent_
     rows = [row | {"curves": None} for row in study_rows()]
     trials = analysis.trials_table(rows).to_pandas()
     cells = analysis.cells_frame(trials)
-    assert figures.isolation_curves(trials, cells, "rem") is None
+    assert plots.isolation_curves(trials, cells, "rem") is None
     curves = json.dumps({"old": [1.0, 0.5, 0.0], "both": [1.0, 0.9, 0.8], "shared": [1.0, 0.7, 0.6]})
     trials["curves"] = curves
-    figure = figures.isolation_curves(trials, cells, "rem")
+    figure = plots.isolation_curves(trials, cells, "rem")
     drawn = [ax for ax in figure.axes if ax.lines]
     assert len(drawn) == (cells["method"] == "rem").sum()
     assert drawn[0].lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]

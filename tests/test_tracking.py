@@ -357,3 +357,41 @@ def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, 
         process.kill()
     assert process.returncode == 0 and "Traceback" not in errors
     assert not healthy(port)
+
+
+def selection(trial, score, curve=(1.0, 0.25)):
+    return mlflow_runs.Selection(
+        trial=(CELL, "rem", "search", trial),
+        scores={"utility_x_healed": score, "healed": 0.9},
+        curves={"old": list(curve)},
+        time=5_000,
+    )
+
+
+def test_selected_trials_are_marked_with_their_curves_and_shown_above(make_uri):
+    uri = make_uri()
+    writer = write(uri, [row(0), row(1)], [((CELL, "rem", "search", n), "complete") for n in (0, 1)])
+    writer.highlight([selection(0, 0.7)])
+    writer.highlight([selection(1, 0.8)])
+    writer.finish_study()
+    assert writer.close()
+    seen = picture(uri)
+    (_, _, _, before, _), (_, status, _, tags, points) = (seen[f"grid/{CELL}/rem/search/{n}"] for n in (0, 1))
+    assert before["selected"] == "no" and tags["selected"] == "yes" and status == "FINISHED"
+    assert points["epoch/old"] == [(0, 1.0, 5_000), (1, 0.25, 5_000)]
+    cell, study = seen[f"grid/{CELL}"][-1], seen["grid"][-1]
+    assert (0, 0.8, 5_000) in cell["rem/utility_x_healed"]
+    assert study["rem/utility_x_healed_mean"][-1][1] == 0.8 and study["rem/healed_mean"][-1][1] == 0.9
+    assert "tags.selected = 'yes'" in seen["grid"][3]["mlflow.note.content"]
+
+
+def test_marking_again_or_by_sync_changes_nothing(make_uri):
+    uri, synced_uri = make_uri(), make_uri("synced")
+    rows, chosen = [row(0), row(1)], [selection(1, 0.8)]
+    for _ in range(2):
+        writer = write(uri, rows, [((CELL, "rem", "search", n), "complete") for n in (0, 1)])
+        writer.highlight(chosen)
+        writer.finish_study()
+        assert writer.close()
+    assert sync(synced_uri, STUDY, rows, selections=chosen, study_tags={"objective": "score_oracle"}) == 2
+    assert picture(synced_uri) == picture(uri)

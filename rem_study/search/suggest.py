@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from rem_study.optuna_studies import distribution
 from rem_study.seeds import derive_seed
-from rem_study.space import Configuration, FloatParameter, IntParameter, Parameter, SearchSpace
+from rem_study.space import Configuration, FloatParameter, IntParameter, SearchSpace
 from rem_study.spec import PrunerSpec, SamplerSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -307,22 +308,14 @@ def _make_pruner(spec: PrunerSpec) -> BasePruner:
     return NopPruner()
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, FloatParameter):
-        return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    if isinstance(parameter, IntParameter):
-        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
-    return CategoricalDistribution(parameter.choices)
-
-
 def _shared_by_all(space: SearchSpace) -> dict[str, BaseDistribution]:
     """The searched parameters that no searched one switches on or off, in alphabetical order, as Optuna has them."""
     defaults, parameters = space.defaults, space.parameters
     shared = {
-        name: _distribution(parameter)
+        name: distribution(parameter)
         for name, parameter in sorted(parameters.items())
         if parameter.search
         and space.is_active(name, defaults)
         and not any(parameters[other].search for other in parameter.when)
     }
-    return {name: distribution for name, distribution in shared.items() if not distribution.single()}
+    return {name: its_range for name, its_range in shared.items() if not its_range.single()}
