@@ -161,6 +161,10 @@ def summary(cells: pd.DataFrame) -> str:
         f"{_count(total, 'cell')}: {_count(cells['corruption'].nunique(), 'corruption')} × "
         f"{_count(cells['discovery_rate'].nunique(), 'discovery rate')}."
     )
+    broken = cells[(cells["trials"] > 0) & (cells["failed"] == cells["trials"])]
+    if len(broken):
+        where = ", ".join(f"{row['cell']} ({row['method']})" for _, row in broken.iterrows())
+        studied += f" <strong>No result in {escape(where)}: every trial failed there.</strong>"
     if not methods["cells"].any() and cells["search_score"].notna().any():
         return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
     if not methods["cells"].any():

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,31 +178,40 @@ def sync(
     states: Mapping[TrialKey, str] | None = None,
     artifact_location: str | None = None,
     study_tags: Mapping[str, str] | None = None,
-    artifacts: Sequence[str | Path] = (),
+    artifacts: Callable[[dict[TrialKey, str]], Iterable[str | Path]] = lambda run_ids: (),
     status: str = "FINISHED",
 ) -> int:
     """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
 
-    `states` has how each trial ended, by default as its last row says. Returns how many replicates were
-    missing. Not for a study that is running. Raises TrackingError.
+    `states` has how each trial ended, by default as its last row says. `artifacts` is given the trials' run ids once
+    they are written, and returns the files for the study's run. Returns how many replicates were missing. Not for a
+    study that is running. Raises TrackingError.
     """
     trials: dict[TrialKey, list[Row]] = {}
     for row in rows:
         trials.setdefault(trial_key(row), []).append(row)
     times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
     study = StudyRuns(uri, experiment, artifact_location, study_tags or {})
-    try:
+    with _tracking_errors(uri):
         study.connect()
         study.open(start_time=min(times, default=None))
         written = 0
         for key, own in trials.items():
             written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))
-        for path in artifacts:
+    paths = artifacts(study.run_ids())
+    with _tracking_errors(uri):
+        for path in paths:
             study.attach(Path(path))
         study.end(status, end_time=max(times, default=None))
+    return written
+
+
+@contextmanager
+def _tracking_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # MLflow has no common base for what its stores raise
         raise TrackingError(f"MLflow at {redact(uri)}: {_one_line(error)}") from None
-    return written
 
 
 def serve(folder: Folder, port: int = 5000) -> int:
