@@ -12,7 +12,7 @@ import click
 
 from rem_study import __version__
 from rem_study.credentials import redact
-from rem_study.errors import ClusterError, InputError, TrackingError, UnlearningError
+from rem_study.errors import ClusterError, InputError, StorageError, TrackingError, UnlearningError
 from rem_study.folder import Folder, open_folder
 
 PATH = click.Path(path_type=Path)
@@ -40,7 +40,7 @@ class _Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(2)
-        except (ClusterError, TrackingError, UnlearningError) as error:
+        except (ClusterError, StorageError, TrackingError, UnlearningError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
         except OSError as error:  # a full disk, a share or an object store out of reach
@@ -94,7 +94,11 @@ def launch(
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
-    outcome = run(study, root, name, address, overrides)
+    try:
+        outcome = run(study, root, name, address, overrides)
+    except (ClusterError, StorageError) as error:
+        click.echo(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        sys.exit(1)
     if not outcome.done:
         click.echo(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
         sys.exit(1)
@@ -212,7 +216,7 @@ def ui(folder: Folder, port: int) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 def sync(folder: Folder) -> None:
-    """Bring MLflow level with the log of the study in FOLDER."""
+    """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.mlflow_runs import quicken_sqlite
     from rem_study.study import sync as bring_level
 

@@ -13,5 +13,9 @@ class ClusterError(RuntimeError):
     """A Ray cluster could not be reached, or refused; the message is one line."""
 
 
+class StorageError(RuntimeError):
+    """A disk or a share cannot be read or written (it is full, or gone); the message is one line and names the file."""
+
+
 class TrackingError(RuntimeError):
     """MLflow could not be read or written; the message is one line without credentials."""

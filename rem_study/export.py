@@ -12,18 +12,23 @@ import pandas as pd
 import pyarrow as pa
 
 from rem_study.errors import InputError
-from rem_study.folder import Folder
+from rem_study.folder import CHECKSUMS, Folder, is_damaged
 from rem_study.yaml_file import load_yaml, read_text
 
 FORMATS = ("yaml", "json", "csv", "parquet", "latex", "optuna")
 
 
 def study_file(folder: Folder, name: str) -> Folder:
-    """The path of one of a study's files. Raises InputError naming the folder or file that is missing."""
+    """The path of one of a study's files. Raises InputError naming the folder or file that is missing or damaged."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / name).is_file():
         raise InputError(f"{folder / name}: no such file; is this a study's folder with a finished trial?")
+    if is_damaged(folder / name):
+        raise InputError(
+            f"{folder / name}: damaged (its checksum is not that in {CHECKSUMS}); "
+            f"`rem-study sync {folder}` writes it again from the log"
+        )
     return folder / name
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, StorageError
 
 Result = TypeVar("Result")
+
+CHECKSUMS = "SHA256SUMS"
+"""The file of the tables' checksums in a study's folder, as coreutils' `sha256sum -c` reads it."""
 
 CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "memory": "fsspec"}
 """The object stores that a URL may name, and the package that speaks to each. `memory` is one process's own."""
@@ -171,8 +176,34 @@ def write_atomically(path: Folder, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_damaged(path: Folder) -> bool:
+    """Whether the checksum of the file at `path` is another than the one its folder has for it, if any."""
+    sums = path.parent / CHECKSUMS
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return path.name in known and known[path.name] != hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def storage(folder: Folder) -> Iterator[None]:
+    """Turn what the system says of a disk or a share into one line, which names the file or else `folder`.
+
+    Raises:
+        StorageError: for an OSError inside that has an error number and is none of a connection.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError):
+            raise
+        raise StorageError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 def make_writable(folder: Folder) -> None:

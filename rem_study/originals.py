@@ -169,7 +169,7 @@ class Original:
 
 
 class OriginalStore:
-    """Originals in a folder or an object store: `KEY.pt`, weights alone, and `KEY.json` with their checksum and facts.
+    """Originals in a folder or an object store: `KEY.pt`, weights alone, and `KEY.json`, facts and a checksum of both.
 
     The last few that `obtain` gave stay in memory, so that a worker's trials read each file once.
     """
@@ -179,29 +179,43 @@ class OriginalStore:
         self._recent: dict[str, Original] = {}
 
     def has(self, key: str) -> bool:
-        """Whether an original is there, without reading its weights."""
-        return (self.folder / f"{key}.json").exists() and (self.folder / f"{key}.pt").exists()
+        """Whether an original is there, whole; a damaged one is logged."""
+        return self._read(key) is not None
 
     def load(self, key: str) -> Original | None:
-        """The original under `key`; None if there is none or its checksum is wrong (which is logged)."""
-        if not self.has(key):
+        """The original under `key`; None if there is none or it cannot be used (which is logged)."""
+        found = self._read(key)
+        if found is None:
             return None
+        content, facts = found
+        try:
+            return Original(_weights(content), facts)
+        except ValueError as error:
+            self._warn(key, error)
+            return None
+
+    def _read(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
         try:
             record = json.loads((self.folder / f"{key}.json").read_text())
-            content = (self.folder / f"{key}.pt").read_bytes()
-            if hashlib.sha256(content).hexdigest() != record["sha256"]:
+            weights = (self.folder / f"{key}.pt").read_bytes()
+            if _checksum(weights, record["facts"]) != record["sha256"]:
                 raise ValueError("its checksum is wrong")
-            return Original(_weights(content), record["facts"])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("original %s in %s cannot be used and will be trained again: %s", key, self.folder, error)
+            return weights, record["facts"]
+        except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError) as error:
+            self._warn(key, error)
+            return None
+
+    def _warn(self, key: str, error: Exception) -> None:
+        log.warning("original %s in %s cannot be used and will be trained again: %s", key, self.folder, error)
 
     def save(self, key: str, original: Original) -> None:
         """Write weights, then facts; each file appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(original.state, buffer)
-        record = {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "facts": original.facts}
+        record = {"sha256": _checksum(buffer.getvalue(), original.facts), "facts": original.facts}
         for name, content in (
             (f"{key}.pt", buffer.getvalue()),
             (f"{key}.json", canonical_json(record).encode()),
@@ -219,6 +233,10 @@ class OriginalStore:
         if len(self._recent) > _IN_MEMORY:
             del self._recent[next(iter(self._recent))]
         return original
+
+
+def _checksum(weights: bytes, facts: dict[str, Any]) -> str:
+    return hashlib.sha256(weights + canonical_json(facts).encode()).hexdigest()
 
 
 def _weights(content: bytes) -> dict[str, torch.Tensor]:

@@ -45,6 +45,10 @@ def summary(cells: pd.DataFrame) -> str:
         f"{counted(total, 'cell')}: {counted(cells['corruption'].nunique(), 'corruption')} × "
         f"{counted(cells['discovery_rate'].nunique(), 'discovery rate')}."
     )
+    broken = cells[(cells["trials"] > 0) & (cells["failed"] == cells["trials"])]
+    if len(broken):
+        where = ", ".join(f"{row['cell']} ({row['method']})" for _, row in broken.iterrows())
+        studied += f" <strong>No result in {escape(where)}: every trial failed there.</strong>"
     if not methods["cells"].any() and cells["search_score"].notna().any():
         return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
     if not methods["cells"].any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rem_study import __version__
-from rem_study.folder import Folder, write_atomically
+from rem_study.folder import CHECKSUMS, Folder, write_atomically
 from rem_study.rows import Row, TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
 
@@ -30,7 +31,7 @@ def write_results(
     states: Mapping[TrialKey, str],
     run_ids: Mapping[TrialKey, str],
 ) -> None:
-    """Write trials.parquet, cells.parquet, best.yaml and the report from the log's rows.
+    """Write trials.parquet, cells.parquet, best.yaml, their checksums, and the report from the log's rows.
 
     Args:
         states: how each trial ended; whether one was pruned stands in no row.
@@ -43,12 +44,17 @@ def write_results(
     table = trials_of(rows, states, run_ids)
     trials = table.to_pandas()
     cells = cells_frame(trials, study.spaces)
+    files = {}
     for file, content in (("trials.parquet", table), ("cells.parquet", cells_table(cells))):
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(content, sink)
-        write_atomically(folder / file, sink.getvalue().to_pybytes())
+        files[file] = sink.getvalue().to_pybytes()
     document = best(study.spec.name, study.spec.objective, trials, cells)
-    write_atomically(folder / "best.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    files["best.yaml"] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+    for file, data in files.items():
+        write_atomically(folder / file, data)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {file}\n" for file, data in files.items())
+    write_atomically(folder / CHECKSUMS, sums)
     write_report(folder)
 
 

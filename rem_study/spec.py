@@ -239,7 +239,7 @@ class ConfirmSpec(Frozen):
 
 
 class ResourcesSpec(Frozen):
-    """What one trial gets. These never change a result."""
+    """What one trial gets. These never change a result, except that a trial which reaches the time limit has failed."""
 
     cpus: PositiveInt = 1
     gpus: NotNegative = 0
@@ -247,6 +247,12 @@ class ResourcesSpec(Frozen):
         None,
         description="trials at once; default: what the cluster holds at the start, which is too few where workers are "
         "added on demand",
+    )
+
+    time_limit: PositiveInt = Field(
+        86_400,
+        description="seconds for one replicate, or for training one original; one that takes longer is ended and has "
+        "failed. A guard against what hangs: set it far above what the slowest needs",
     )
 
 

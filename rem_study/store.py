@@ -57,7 +57,8 @@ class _Segment:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
             os.fsync(self._file.fileno())
-        except OSError:
+        except OSError as error:
+            error.filename = self._file.name
             self._file.truncate(whole)
             self._file.seek(whole)
             raise
@@ -107,4 +108,6 @@ def locked(folder: Folder) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{folder}: another launch of this study is running") from None
+        for partial in folder.glob(".*.[0-9]*"):  # of `write_atomically`, where a launch was killed in it
+            partial.unlink()
         yield

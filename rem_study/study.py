@@ -14,8 +14,8 @@ import yaml
 
 from rem_study import __version__
 from rem_study.credentials import without_credentials
-from rem_study.errors import InputError
-from rem_study.folder import Folder, ObjectPath, make_writable, write_atomically
+from rem_study.errors import InputError, TrackingError
+from rem_study.folder import Folder, ObjectPath, make_writable, storage, write_atomically
 from rem_study.results import selections, write_manifest, write_results
 from rem_study.rows import TrialKey, trial_key
 from rem_study.spec import DataSpec, Study, load_study, read_document, resolve
@@ -24,6 +24,7 @@ from rem_study.tracking_place import TrackingPlace, tracking_place
 from rem_study.yaml_file import field_name
 
 if TYPE_CHECKING:
+    from rem_study.mlflow_runs import Selection
     from rem_study.search.plan import GridPlan
     from rem_study.search.worker import Worker
 
@@ -135,6 +136,8 @@ def launch(
 
     Raises:
         InputError: the input is wrong, or the folder holds another study; nothing has been started then.
+        StorageError: the folder cannot be written any more; launching again goes on from its log.
+        ClusterError: Ray does not start, or its workers do not.
     """
     study = load_study(path, overrides, name)
     folder = root / study.spec.name
@@ -143,7 +146,7 @@ def launch(
     make_writable(root)
     preflight(study, str(path))
     make_writable(folder)
-    with locked(folder):
+    with locked(folder), storage(folder):
         _claim(folder, study)
         with tracking_place(study, folder) as place:
             return _run(study, folder, root / "originals", place, address, worker)
@@ -226,57 +229,61 @@ def _run(
     study_log = StudyLog(folder / LOG_FOLDER)
     if not has_basis:
         study_log.append({"kind": "basis", "content": basis})
-    tracking = TrackingProcess(place.uri, study.spec.name, study_tags=_STUDY_TAGS)
-    for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
-        tracking.record(row)
     noted = {trial_key(record) for record in records if record["kind"] == "pruned"}
     del records
-
-    def settled(key: TrialKey, state: str) -> None:
-        if state == "pruned" and key not in noted:  # for `status`, which cannot know it from the replicates
-            study_log.append({"kind": "pruned", **dict(zip(("cell", "method", "phase", "trial"), key, strict=True))})
-        tracking.finish(key, state)
-
-    for key, state in finished_trials(plan, rows).items():
-        settled(key, state)
-    plan.settled = settled
-    progress = ProgressLine(plan)
-
-    def record(entry: dict[str, Any]) -> None:
-        study_log.append(entry)
-        if entry["kind"] == "original":
-            trained.append(entry)
-        else:
-            row = _row(entry)
-            rows.append(row)
+    with TrackingProcess(place.uri, study.spec.name, study_tags=_STUDY_TAGS) as tracking:
+        for row in rows:  # what an interrupted launch left unwritten; what is there already is not written twice
             tracking.record(row)
-        progress.update()
 
-    try:
-        if not plan.done():
-            from rem_study.search.run import connect, run_grid
-            from rem_study.search.worker import Worker
+        def settled(key: TrialKey, state: str) -> None:
+            if state == "pruned" and key not in noted:  # for `status`, which cannot know it from the replicates
+                names = ("cell", "method", "phase", "trial")
+                study_log.append({"kind": "pruned", **dict(zip(names, key, strict=True))})
+            tracking.finish(key, state)
 
-            connect(address)
+        for key, state in finished_trials(plan, rows).items():
+            settled(key, state)
+        plan.settled = settled
+        progress = ProgressLine(plan)
+
+        def record(entry: dict[str, Any]) -> None:
+            study_log.append(entry)
+            if entry["kind"] == "original":
+                trained.append(entry)
+            else:
+                row = _row(entry)
+                rows.append(row)
+                tracking.record(row)
             progress.update()
-            run_grid(plan, originals, record, worker or Worker)
-    finally:
-        progress.close()
-        study_log.close()
-    tracking.drain()
-    write_manifest(folder, study, started, trained)
-    if rows:
-        write_results(folder, study, rows, finished_trials(plan, rows), tracking.run_ids())
-        tracking.highlight(selections(folder, rows))
-    if plan.done():
-        tracking.artifacts(place.artifacts())
-    tracking.finish_study("FINISHED" if plan.done() else "KILLED")
-    if not tracking.close():
-        print(
-            f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
-            file=sys.stderr,
-        )
-    return Outcome(folder, plan.done(), describe(plan))
+
+        try:
+            if not plan.done():
+                from rem_study.search.run import connected, run_grid
+                from rem_study.search.worker import Worker
+
+                with connected(address, keep_logs=lambda: plan.failed > 0):
+                    progress.update()
+                    run_grid(plan, originals, record, worker or Worker)
+        finally:
+            progress.close()
+            study_log.close()
+        tracking.drain()
+        write_manifest(folder, study, started, trained)
+        if rows:
+            write_results(folder, study, rows, finished_trials(plan, rows), tracking.run_ids())
+            tracking.highlight(selections(folder, rows))
+        if plan.done():
+            tracking.artifacts(place.artifacts())
+        tracking.finish_study("FINISHED" if plan.done() else "KILLED")
+        if not tracking.close():
+            print(
+                f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
+                file=sys.stderr,
+            )
+    summary = describe(plan)
+    if hopeless := plan.hopeless():
+        summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
+    return Outcome(folder, plan.done(), summary)
 
 
 def _basis(study: Study) -> dict[str, str]:
@@ -314,29 +321,49 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def sync(folder: Folder) -> int:
-    """Bring MLflow level with the log in `folder`; returns how many replicates were missing there.
+    """Bring MLflow, the tables and the report level with the log in `folder`.
+
+    Returns:
+        how many replicates were missing in MLflow.
 
     Raises:
         InputError: not a study's folder, or a launch of it is running.
-        TrackingError: MLflow cannot be written.
+        TrackingError: MLflow cannot be written; the tables have been, without its run ids.
+        StorageError: the folder cannot be written.
     """
     from rem_study.search.plan import GridPlan
     from rem_study.tracking import sync as write
 
     study = load_resolved(folder)
-    with locked(folder), tracking_place(study, folder) as place:
-        rows = replicate_rows(read_log(folder / LOG_FOLDER)[0])
+    with locked(folder), storage(folder), tracking_place(study, folder) as place:
+        records, damaged = read_log(folder / LOG_FOLDER)
+        for line in damaged:
+            print(f"warning: {line}", file=sys.stderr)
+        rows = replicate_rows(records)
         plan = GridPlan(study, [], rows)
-        return write(
-            place.uri,
-            study.spec.name,
-            rows,
-            states=finished_trials(plan, rows),
-            study_tags=_STUDY_TAGS,
-            selections=selections(folder, rows) if (folder / "cells.parquet").is_file() else (),
-            artifacts=place.artifacts() if plan.done() else (),
-            status="FINISHED" if plan.done() else "KILLED",
-        )
+        states = finished_trials(plan, rows)
+        derived = False
+
+        def derive(run_ids: dict[TrialKey, str]) -> tuple[list[Selection], list[Path]]:
+            nonlocal derived
+            if rows and not derived:
+                write_results(folder, study, rows, states, run_ids)
+            derived = True
+            return selections(folder, rows) if rows else [], place.artifacts() if plan.done() else []
+
+        try:
+            return write(
+                place.uri,
+                study.spec.name,
+                rows,
+                states=states,
+                study_tags=_STUDY_TAGS,
+                derived=derive,
+                status="FINISHED" if plan.done() else "KILLED",
+            )
+        except TrackingError:
+            derive({})
+            raise
 
 
 _STUDY_TAGS = {"rem_study.version": __version__}

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +174,9 @@ class TrackingWriter:
             )
 
 
+Derive = Callable[[dict[TrialKey, str]], tuple[Sequence[Selection], Sequence[str | Path]]]
+
+
 def sync(
     uri: str,
     experiment: str,
@@ -181,34 +185,42 @@ def sync(
     states: Mapping[TrialKey, str] | None = None,
     artifact_location: str | None = None,
     study_tags: Mapping[str, str] | None = None,
-    selections: Sequence[Selection] = (),
-    artifacts: Sequence[str | Path] = (),
+    derived: Derive = lambda run_ids: ((), ()),
     status: str = "FINISHED",
 ) -> int:
     """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
 
-    `states` has how each trial ended, by default as its last row says. Returns how many replicates were
-    missing. Not for a study that is running. Raises TrackingError.
+    `states` has how each trial ended, by default as its last row says. `derived` is given the trials' run ids once
+    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were missing. Not for a
+    study that is running. Raises TrackingError.
     """
     trials: dict[TrialKey, list[Row]] = {}
     for row in rows:
         trials.setdefault(trial_key(row), []).append(row)
     times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
     study = StudyRuns(uri, experiment, artifact_location, study_tags or {})
-    try:
+    with _tracking_errors(uri):
         study.connect()
         study.open(start_time=min(times, default=None))
         written = 0
         for key, own in trials.items():
             written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))
+    selections, paths = derived(study.run_ids())
+    with _tracking_errors(uri):
         if selections:
             study.highlight(selections)
-        for path in artifacts:
+        for path in paths:
             study.attach(Path(path))
         study.end(status, end_time=max(times, default=None))
+    return written
+
+
+@contextmanager
+def _tracking_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # MLflow has no common base for what its stores raise
         raise TrackingError(f"MLflow at {redact(uri)}: {_one_line(error)}") from None
-    return written
 
 
 def serve(folder: Folder, port: int = 5000) -> int:

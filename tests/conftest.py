@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +90,12 @@ def make_task(settings: dict[str, Setting], store: OriginalStore) -> Callable[..
         return UnlearningTask(**(parts | changes))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A Ray of this process's own, which the launches in it use; started as a launch starts one."""
+    from rem_study.search.run import connected
+
+    with connected(None, keep_logs=lambda: False):
+        yield

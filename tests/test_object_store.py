@@ -452,7 +452,7 @@ def test_the_ui_shows_a_study_on_s3_with_its_artifacts(bucket, tmp_path):
     write_atomically(folder / "best.yaml", "format: 1")
     write_atomically(folder / "figures" / "heat.png", b"png")
     with tracking_place(load_study(SMOKE), folder) as place:
-        sync(place.uri, "grid", [row()], artifacts=place.artifacts())
+        sync(place.uri, "grid", [row()], derived=lambda ids: ((), place.artifacts()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

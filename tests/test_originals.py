@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 
@@ -36,11 +35,8 @@ def test_an_original_is_trained_once_and_then_read(quick, tmp_path):
     assert not store.has(quick.key()) and store.load(quick.key()) is None
     trained = store.obtain(quick)
     assert store.has(quick.key())
-    # mark the stored facts (the checksum is of the weights): what comes back is what is stored
-    record_file = tmp_path / "originals" / f"{quick.key()}.json"
-    record = json.loads(record_file.read_text())
-    record["facts"]["regularity"] = 0.125
-    record_file.write_text(json.dumps(record))
+    marked = replace(trained, facts=trained.facts | {"regularity": 0.125})  # what comes back is what is stored
+    OriginalStore(tmp_path / "originals").save(quick.key(), marked)
     read = OriginalStore(tmp_path / "originals").obtain(quick)
     assert store.obtain(quick) is trained  # a worker keeps what it has read
     assert read.facts["regularity"] == 0.125

@@ -1,21 +1,26 @@
-"""One Ray Tune run for the whole grid."""
+"""One Ray Tune run for the whole grid, and the Ray that it runs on."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from rem_study.errors import ClusterError, StorageError
 from rem_study.folder import Folder, address
 from rem_study.search.plan import GridPlan, Job, OriginalJob
 from rem_study.search.worker import Worker
@@ -23,17 +28,71 @@ from rem_study.spec import StudySpec, TrackingSpec
 from rem_study.trial import Trial, identity
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The end of a worker in the middle of a job.
+
+    Attributes:
+        reason: in a few words.
+        never_ran: it could not even be set up, whatever the job.
+        by_itself: neither its node's end nor Ray's doing.
+        seconds: since it began what it was at, a replicate or an original.
+    """
+
+    reason: str
+    never_ran: bool
+    by_itself: bool
+    seconds: float
+
+
+class Losses(FIFOScheduler):
+    """Notes why workers were lost: of Tune's hooks, only a scheduler's has that before the searcher is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_trial: dict[str, Loss] = {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Called before the searcher's `on_trial_complete`."""
+        file, times = trial.pickled_error_file, trial.run_metadata
+        error = ray.cloudpickle.loads(Path(file).read_bytes()) if file else None  # written by this process just now
+        began = max(times.start_time or time.time(), times.last_result_time)
+        self._by_trial[trial.trial_id] = describe_loss(error, time.time() - began)
+
+    def take(self, trial_id: str) -> Loss:
+        """Why this trial's worker was lost."""
+        return self._by_trial.pop(trial_id, None) or describe_loss(None, 0.0)
+
+
+def describe_loss(error: BaseException | None, seconds: float) -> Loss:
+    """What Ray's exception for a lost worker means; Ray has texts for it, not types."""
+    text = str(error)
+    if not isinstance(error, RayActorError) or error.actor_init_failed:
+        last = next((line for line in reversed(text.splitlines()) if line.strip()), "unknown")
+        return Loss(f"could not start: {' '.join(last.split())}"[:300], True, False, seconds)
+    if "low on memory" in text or "OUT_OF_MEMORY" in text:
+        return Loss("was ended by Ray, since its node ran low on memory", False, False, seconds)
+    if "node has died" in text or "node was terminated" in text or "unavailable" in text:
+        return Loss("was lost with its node", False, False, seconds)
+    return Loss("was killed (by the kernel for memory, most often) or crashed", False, True, seconds)
+
+
 class GridSearcher(Searcher):
     """Ray Tune's view of a `GridPlan`: hands out its jobs and passes their records on.
 
     Args:
         record: called with each finished record before the plan learns of it.
+        losses: says why a worker was lost.
+
+    Attributes:
+        failure: what keeps the study from going on, if anything: Tune would bury what is raised in here.
     """
 
-    def __init__(self, plan: GridPlan, record: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, plan: GridPlan, record: Callable[[dict[str, Any]], None], losses: Losses) -> None:
         super().__init__()
-        self._plan, self._record = plan, record
+        self._plan, self._record, self._losses = plan, record, losses
         self._running: dict[str, Job] = {}
+        self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next job's config, None while all wait, `Searcher.FINISHED` at the end."""
@@ -53,13 +112,27 @@ class GridSearcher(Searcher):
         if job is None:
             return
         if error or result is None or "record" not in result:
-            if not self._plan.lost(job):
-                self._give_up(job)
+            with self._failing():
+                self._lost(job, self._losses.take(trial_id))
         else:
             self._take(result)
 
     def _take(self, result: dict[str, Any]) -> None:
-        record = json.loads(result["record"])
+        with self._failing():
+            self._pass_on(json.loads(result["record"]))
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What is raised inside ends the run."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+    def _pass_on(self, record: dict[str, Any]) -> None:
+        if record["state"] == "halted":
+            raise StorageError(f"a worker could not go on: {record['error']}")
         self._record(record)
         if record["kind"] == "original":
             job = OriginalJob(record["corruption"], record["replicate"])
@@ -70,19 +143,24 @@ class GridSearcher(Searcher):
         else:
             self._plan.replicate_done(record)
 
-    def _give_up(self, job: Job) -> None:
+    def _lost(self, job: Job, loss: Loss) -> None:
+        limit = self._plan.study.spec.resources.time_limit
+        if loss.by_itself and loss.seconds >= limit:
+            self._give_up(job, f"took longer than resources.time_limit, {limit} s")
+        elif not self._plan.lost(job):
+            if loss.never_ran:
+                raise ClusterError(f"a worker {loss.reason}")
+            self._give_up(job, f"its worker died twice; the second one {loss.reason}")
+
+    def _give_up(self, job: Job, reason: str) -> None:
         if isinstance(job, OriginalJob):
-            self._plan.original_failed(job)
-            return
-        trial = Trial(self._plan.cells[job.cell], job.method, job.configuration, job.replicate)
-        reason = "its worker died twice (killed, out of memory, or its node was lost)"
-        row = identity(self._plan.study.spec, trial, job.trial, job.phase, job.proposed_by) | {
-            "state": "failed",
-            "error": reason,
-        }
+            record = {"kind": "original", **asdict(job)}
+        else:
+            trial = Trial(self._plan.cells[job.cell], job.method, job.configuration, job.replicate)
+            names = identity(self._plan.study.spec, trial, job.trial, job.phase, job.proposed_by)
+            record = {"kind": "replicate", **names}
         now = int(time.time() * 1000)
-        self._record({"kind": "replicate", **row, "start_time": now, "end_time": now})
-        self._plan.replicate_done(row)
+        self._pass_on({**record, "state": "failed", "error": reason, "start_time": now, "end_time": now})
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for the same reason: Tune pickles its searcher into its own experiment state."""
@@ -95,26 +173,50 @@ class GridSearcher(Searcher):
         """Nothing: see `save`."""
 
 
-def connect(address: str | None) -> None:
-    """Join the Ray cluster at `address`, or start a local one on loopback, without dashboard."""
+_STARTS = 3
+"""How often a local Ray is started before that is given up: on a busy machine it may miss deadlines of its own, which
+no setting moves."""
+
+
+@contextmanager
+def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[None]:
+    """Join the Ray cluster at `address`, or start a local one on loopback, without dashboard, while this holds.
+
+    A Ray that this process is connected to already is used as it is.
+
+    Args:
+        keep_logs: asked at the end whether the local Ray's logs, some MB in a folder of their own, are to stay; they
+            also stay where what runs inside raises.
+
+    Raises:
+        ClusterError: Ray cannot be reached, or not be started.
+    """
     for name in (
         "ray.tune",
         "ray._private.authentication",
     ):  # what matters in them reaches the study's own log
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if ray.is_initialized():
+        yield
         return
-    if address is not None:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        return
-    with _on_loopback():
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
+    for attempt in reversed(range(1 if address else _STARTS)):
+        try:
+            with nullcontext() if address else _on_loopback():
+                options = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+                ray.init(address=address or "local", logging_level=logging.WARNING, log_to_driver=False, **options)
+            break
+        except Exception as error:  # of many types; some are Exception itself
+            ray.shutdown()
+            if not attempt:
+                where = f"at {address} cannot be reached" if address else "cannot be started here"
+                raise ClusterError(f"Ray {where}: {' '.join(str(error).split())}"[:500]) from error
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    try:
+        yield
+    finally:
+        ray.shutdown()
+    if address is None and not keep_logs():
+        shutil.rmtree(session, ignore_errors=True)
 
 
 @contextmanager
@@ -158,6 +260,11 @@ def run_grid(
 
     Args:
         worker: what runs in the actors.
+
+    Raises:
+        StorageError: a worker cannot write what it has to.
+        ClusterError: workers cannot start.
+        Exception: whatever `record` raises.
     """
     spec = plan.study.spec
     # Both are read when the Tuner is built: file loggers would cost more than a short trial, and Tune's own
@@ -166,12 +273,15 @@ def run_grid(
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     untracked = spec.model_copy(update={"tracking": TrackingSpec()})  # its password is none of the workers' business
+    losses = Losses()
+    searcher = GridSearcher(plan, record, losses)
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(worker, spec=untracked, originals=address(originals)), resources),
             tune_config=tune.TuneConfig(
-                search_alg=GridSearcher(plan, record),
+                search_alg=searcher,
+                scheduler=losses,
                 num_samples=-1,
                 max_concurrent_trials=slots(spec),
                 reuse_actors=True,
@@ -183,4 +293,9 @@ def run_grid(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            if searcher.failure is None:
+                raise
+            raise searcher.failure from None

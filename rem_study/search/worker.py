@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,9 +39,13 @@ class Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The job. Whatever goes wrong in it comes back as its state and reason, not as a dead actor."""
+        """The job. Whatever goes wrong in it comes back as its state and reason, not as a dead actor.
+
+        A disk or a share that fails is nobody's result: its state is `halted`, and the study stops there.
+        """
         started = time.time()
-        record = self._train_original() if self._job["kind"] == "original" else self._run_replicate()
+        with _time_limit(self._spec.resources.time_limit):
+            record = self._train_original() if self._job["kind"] == "original" else self._run_replicate()
         record |= {"start_time": int(started * 1000), "end_time": int(time.time() * 1000)}
         return {"record": json.dumps(record), "done": True}
 
@@ -60,6 +68,8 @@ class Worker(tune.Trainable):
         record = {"kind": "original", "corruption": corruption.name, "replicate": replicate}
         try:
             outcome: dict[str, Any] = {"state": "complete", "facts": self.obtain_original(corruption, replicate)}
+        except OSError as error:
+            outcome = {"state": "halted", "error": _reason(error)}
         except Exception as error:
             outcome = {"state": "failed", "error": _reason(error)}
         return record | outcome | {"seconds": time.perf_counter() - start}
@@ -70,9 +80,40 @@ class Worker(tune.Trainable):
         place = identity(self._spec, trial, job["trial"], job["phase"], job["proposed_by"])
         record = {"kind": "replicate", **place}
         try:
-            return record | self.run_trial(trial)
+            return record | _sound(self.run_trial(trial))
+        except OSError as error:
+            return record | {"state": "halted", "error": _reason(error)}
         except Exception as error:
             return record | {"state": "failed", "error": _reason(error), "seconds": 0.0}
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """End this process if what runs inside takes longer, wherever it hangs; the driver sees why in the time it took.
+
+    A thread of its own does it, which needs no Python lock; it leaves every thread's traceback in the worker's log.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _sound(row: dict[str, Any]) -> dict[str, Any]:
+    """`row` without NaN and infinities, which neither the log nor the search can hold; failed without a score."""
+    row = {name: _finite(value) for name, value in row.items()}
+    if row["state"] == "complete" and row["score"] is None:
+        row |= {"state": "failed", "error": "its score is not a number"}
+    return row
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _reason(error: Exception) -> str:
