@@ -46,11 +46,20 @@ class Loss:
 
 
 class Losses(FIFOScheduler):
-    """Notes why workers were lost: of Tune's hooks, only a scheduler's has that before the searcher is told."""
+    """Notes why workers were lost: of Tune's hooks, only a scheduler's has that before the searcher is told.
+
+    It chooses no trial: Tune starts pending ones by itself, in order. Tune's own scheduler chooses the first pending
+    one at each event, looking through all trials of the study, and has it taken over by whichever worker is free,
+    while its own is starting; that one is ended. So where trials are shorter than a start, no second worker would ever
+    come up.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._by_trial: dict[str, Loss] = {}
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None."""
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called before the searcher's `on_trial_complete`."""
