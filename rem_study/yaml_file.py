@@ -172,13 +172,16 @@ def _causes(mistakes: list[Any]) -> list[Any]:
 
 def field_name(text: str) -> str:
     """How messages call a key that anybody wrote: as it is, or quoted where that would be misread."""
-    return text if re.fullmatch(r"[\w./@-]+", text) and len(text) <= 80 else _shown(text)
+    return text if re.fullmatch(r"[\w/@-]+(\.\d+)?", text) and len(text) <= 80 else _shown(text)
 
 
 def _line(origin: str, mistake: Any) -> str:
+    unknown = mistake["type"] == "extra_forbidden"
     parts = [str(part) for part in mistake["loc"]]
-    field = ".".join(field_name(part) for part in parts if not part.startswith("<"))  # `<kind>`: which of several it is
-    if mistake["type"] == "extra_forbidden":
+    kinds = re.compile(r"<\w+>")  # `<kind>`: which of several it is, but for a key that is called so
+    kept = [part for place, part in enumerate(parts, 1) if not kinds.fullmatch(part) or unknown and place == len(parts)]
+    field = ".".join(map(field_name, kept))
+    if unknown:
         message = "unknown key"
     elif mistake["type"] == "missing":
         message = "is missing"
