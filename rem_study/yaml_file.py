@@ -178,8 +178,9 @@ def field_name(text: str) -> str:
 def _line(origin: str, mistake: Any) -> str:
     unknown = mistake["type"] == "extra_forbidden"
     parts = [str(part) for part in mistake["loc"]]
-    kinds = re.compile(r"<\w+>")  # `<kind>`: which of several it is, but for a key that is called so
-    kept = [part for place, part in enumerate(parts, 1) if not kinds.fullmatch(part) or unknown and place == len(parts)]
+    # `<kind>`, which of several a mapping is, stands in no file; an unknown key may be called like that.
+    kept = [part for part in parts[:-1] if not re.fullmatch(r"<\w+>", part)]
+    kept += [part for part in parts[-1:] if unknown or not re.fullmatch(r"<\w+>", part)]
     field = ".".join(map(field_name, kept))
     if unknown:
         message = "unknown key"
