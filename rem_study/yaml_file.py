@@ -172,13 +172,17 @@ def _causes(mistakes: list[Any]) -> list[Any]:
 
 def field_name(text: str) -> str:
     """How messages call a key that anybody wrote: as it is, or quoted where that would be misread."""
-    return text if re.fullmatch(r"[\w./@-]+", text) and len(text) <= 80 else _shown(text)
+    return text if re.fullmatch(r"[\w/@-]+(\.\d+)?", text) and len(text) <= 80 else _shown(text)
 
 
 def _line(origin: str, mistake: Any) -> str:
+    unknown = mistake["type"] == "extra_forbidden"
     parts = [str(part) for part in mistake["loc"]]
-    field = ".".join(field_name(part) for part in parts if not part.startswith("<"))  # `<kind>`: which of several it is
-    if mistake["type"] == "extra_forbidden":
+    # `<kind>`, which of several a mapping is, stands in no file; an unknown key may be called like that.
+    kept = [part for part in parts[:-1] if not re.fullmatch(r"<\w+>", part)]
+    kept += [part for part in parts[-1:] if unknown or not re.fullmatch(r"<\w+>", part)]
+    field = ".".join(map(field_name, kept))
+    if unknown:
         message = "unknown key"
     elif mistake["type"] == "missing":
         message = "is missing"

@@ -160,7 +160,11 @@ def conforming(draw, schema, root, junk=0.1):
             keys = st.sampled_from(
                 ["rem", "npo", "retrain"] if methods else ["lr", "epochs", "erase_mode", "mean", "x"]
             )
-            for key in draw(st.lists(keys, min_size=schema.get("minProperties", 0), max_size=3, unique=True)):
+            for key in draw(
+                st.lists(
+                    keys, min_size=schema.get("minProperties", schema.get("minLength", 0)), max_size=3, unique=True
+                )
+            ):
                 document[key] = draw(conforming(more, root, junk))
         return document
     if kind == "array":
@@ -228,7 +232,7 @@ def written(document, path):
 # What must hold
 
 PLACE = re.compile(r"line \d+, column \d+: \S|not YAML: \S|must be a mapping of keys to values$|is not UTF-8 text$")
-PART = r"([\w@/-]+|'.*'|\".*\")"
+PART = r"([\w@/-]+(\.\d+)?|'.*'|\".*\")"
 FIELD = re.compile(rf"{PART}(\.{PART})*: \S")
 
 

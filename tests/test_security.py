@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_a_job_with_a_password_is_refused_since_the_dashboard_would_show_it(tmp_
 
 
 @pytest.mark.slow
-def test_a_password_is_in_nothing_that_a_launch_writes_prints_or_starts(tmp_path):
+def test_a_password_is_in_nothing_that_a_launch_writes_prints_or_starts(tmp_path, request):
     """A study whose MLflow server is dead: its folder, Ray's session, each process's command line, all output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -295,9 +296,10 @@ def test_a_password_is_in_nothing_that_a_launch_writes_prints_or_starts(tmp_path
     uri = f"http://user:{PASSWORD}@127.0.0.1:{port}/mlflow?token={PASSWORD}"
     study.write_text(yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | {"name": "quiet", "tracking": {"uri": uri}}))
     root = tmp_path / "runs"
-    environment = os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "RAY_TMPDIR": str(tmp_path / "ray")}
+    session = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)  # a socket's path must be short
+    request.addfinalizer(session.cleanup)
+    environment = os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "RAY_TMPDIR": session.name}
     environment.pop("RAY_ADDRESS", None)
-    (tmp_path / "ray").mkdir()
     command = [sys.executable, "-m", "rem_study.cli", "launch", str(study), "--root", str(root)]
     launch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     seen, watching = set(), threading.Event()
@@ -316,7 +318,7 @@ def test_a_password_is_in_nothing_that_a_launch_writes_prints_or_starts(tmp_path
     assert "behind" in output and "rem-study sync" in output
     assert PASSWORD not in output
     assert len(seen) > 20 and not [text for text in seen if PASSWORD in text]
-    written = [path for place in (root, tmp_path / "ray") for path in place.rglob("*") if path.is_file()]
+    written = [path for place in (root, Path(session.name)) for path in place.rglob("*") if path.is_file()]
     names = {path.name for path in written}
     assert {"study.yaml", "manifest.json", "trials.parquet", "report.html", "gcs_server.out"} <= names, names
     assert [path for path in written if PASSWORD.encode() in path.read_bytes()] == []
