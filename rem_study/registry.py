@@ -177,7 +177,7 @@ class _Client:
         """The version that carries these tags, if there is one."""
         with _one_line(self._uri):
             versions = self._client.search_model_versions(f"name = '{name}'")
-        return next((v.version for v in versions if tags.items() <= v.tags.items()), None)
+        return next((str(v.version) for v in versions if tags.items() <= v.tags.items()), None)
 
     def alias(self, name: str, alias: str, version: str) -> None:
         """Let `models:/NAME@ALIAS` be this version."""

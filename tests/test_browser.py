@@ -137,7 +137,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
     code = f"from rem_study.tracking import serve; raise SystemExit(serve({str(folder)!r}, {port}))"
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
@@ -150,7 +150,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
     server.wait()
 
 
-def wait_for(condition: Any, seconds: float = 90) -> Any:
+def wait_for(condition: Any, seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -26,7 +26,18 @@ from test_docs import PAGES, ROOT, script
 
 from rem_study.cli import main as cli
 
-PROGRAMS = ("rem-study", "make", "python", "pip", "ray", "kubectl", "ssh", "optuna-dashboard", "mlflow", ".venv/bin/")
+PROGRAMS = (
+    "rem-study ",
+    "make ",
+    "python ",
+    "pip ",
+    "ray ",
+    "kubectl ",
+    "ssh ",
+    "optuna-dashboard ",
+    "mlflow ",
+    ".venv/bin/",
+)
 
 NOT_HERE = {
     r"^make (quickstart|test|lint|bench)": "makes an environment of 7 GB, and would run this very test; .ci/run does",
@@ -34,6 +45,7 @@ NOT_HERE = {
     r"^ray (up|down|dashboard) ": "starts machines on AWS; cluster.yaml is validated by tests/test_cluster.py",
     r"^ray job ": "needs a job that was submitted: tests/test_submit.py",
     r"^pip install": "installs from an index",
+    r"^rem-study show shrink": "the recipe's own method: test_the_recipes_for_extending_work",
     r"^kubectl ": "needs a Kubernetes cluster",
     r"^ssh ": "needs the head of a cluster",
     r"^rem-study ui ": "serves until it is stopped: tests/test_browser.py opens it",
@@ -77,9 +89,22 @@ def commands() -> list[tuple[str, str]]:
             continue
         for line in block.text.replace("\\\n", " ").splitlines():
             line = re.sub(r"\s+#.*$", "", line.removeprefix("$ ")).strip()
-            if line.startswith(tuple(f"{program}" for program in PROGRAMS)) and not _synopsis(line):
+            if line.startswith(PROGRAMS) and not _synopsis(line):
                 found.append((block.page, re.sub(r"\s+", " ", line)))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *_inline()]))
+
+
+def _inline() -> Iterator[tuple[str, str]]:
+    """Whole commands within a sentence; those that show a form (`show METHOD`, `--set ...`) are no commands."""
+    for page in PAGES:
+        if page.name == "reference.md":
+            continue
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for span in re.findall(r"`([^`]+)`", text):
+            command = re.sub(r"\s+", " ", span)
+            whole = command.startswith(PROGRAMS) and len(command.split()) > (1 + command.startswith("rem-study "))
+            if whole and not re.search(r"\b[A-Z]{2,}\b|\.\.\.|<", command):
+                yield page.name, command
 
 
 def synopses() -> list[str]:
