@@ -193,8 +193,8 @@ def sync(
     """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
 
     `states` has how each trial ended, by default as its last row says. `derived` is given the trials' run ids once
-    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were missing. Not for a
-    study that is running. Raises TrackingError.
+    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were
+    missing. Not for a study that is running. Raises TrackingError.
     """
     trials: dict[TrialKey, list[Row]] = {}
     for row in rows:
