@@ -90,12 +90,13 @@ BEST = """
 | field | |
 |---|---|
 | `study`, `objective` | the study's name, what it searched by |
-| `universal` | by method, the one configuration for the whole grid: `config`, `utility_x_healed`, `worst_regret`: how \
-much worse it is than the cell's own choice, where it is worst |
+| `universal` | by method, the one configuration for the whole grid: `config`, `utility_x_healed`, `worst_regret`: \
+how much worse it is than the cell's own choice, where it is worst |
 | `cells` | a list; each has `corruption`, `discovery_rate`, `regularity` (measured, or null) and `methods` |
 | `cells[].methods` | by method: `config`, `utility_x_healed`, `replicates`, `trial`, `mlflow_run_id` |
 
-`utility_x_healed` has `mean`, `low` and `high`; `low` and `high` are null where nothing was confirmed on fresh replicates.
+`utility_x_healed` has `mean`, `low` and `high`; the last two are null where nothing was confirmed on fresh
+replicates.
 """
 
 

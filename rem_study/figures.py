@@ -221,7 +221,7 @@ def _heat(
             corner = (column, down - 1 - row)
             tip = f"{_TIP}{corruption} at discovery {rate:g} · {hover or title}: {text}"
             square = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5, gid=tip)
-            square.set_url(_CELL + cell_name(corruption, rate))
+            square.set_url(_CELL + cell_name(str(corruption), float(rate)))
             ax.add_patch(square)
             wide = max(len(part) + 2 * (" + " in text) for part in text.split(" + "))
             ax.text(

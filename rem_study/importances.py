@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -65,9 +65,15 @@ def importances(
 
 def cell_importances(trials: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
     """`importances` of each cell by itself: CELL, then COLUMNS, one row a (cell, hyperparameter)."""
-    found = [importances(rows, space).assign(**dict(zip(CELL, key, strict=True))) for key, rows in trials.groupby(CELL)]
+    found = [_of_cell(importances(rows, space), tuple(key)) for key, rows in trials.groupby(CELL)]
     kept = [table for table in found if len(table)]
     return pd.concat(kept, ignore_index=True)[[*CELL, *COLUMNS]] if kept else pd.DataFrame(columns=[*CELL, *COLUMNS])
+
+
+def _of_cell(table: pd.DataFrame, key: Iterable[object]) -> pd.DataFrame:
+    for name, value in zip(CELL, key, strict=True):
+        table[name] = value
+    return table
 
 
 def _pools(trials: pd.DataFrame, space: SearchSpace) -> list[list[FrozenTrial]]:

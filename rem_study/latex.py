@@ -62,7 +62,8 @@ def grid_table(cells: pd.DataFrame) -> str:
     for method in by_mean(cells):
         row = [escape(method_name(method))]
         for place in places:
-            found = shown.loc[(method, *place)] if (method, *place) in shown.index else None
+            key = (method, *place)
+            found = shown.loc[key] if key in shown.index else None
             row.append("--" if found is None else _cell(found))
         rows.append(row)
     caption = r"Utility $\times$ healed of each method's selected configuration; bold: the cell's best method."

@@ -94,7 +94,9 @@ class StudyRuns:
         experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             location = _artifact_location(self.uri, self._artifact_location)
-            self._experiment_id = client.create_experiment(self._name, artifact_location=location)
+            self._experiment_id = client.create_experiment(
+                self._name, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+            )
         else:
             self._experiment_id = experiment.experiment_id
             if experiment.lifecycle_stage == "deleted":
@@ -155,21 +157,25 @@ class StudyRuns:
         for name, run in list(self._runs.items()):
             if run.tags.get(SELECTED) == "yes" and name not in chosen:
                 self._write_batch(run, tags={SELECTED: "no"})
-        means: dict[str, list[float]] = {}
+        by_run: dict[str, dict[str, float]] = {}
         for selection in selections:
-            run = self._runs.get(self._name_of(selection.trial))
-            if run is None:
+            trial = self._runs.get(self._name_of(selection.trial))
+            if trial is None:
                 continue  # its rows were dropped: left to `sync`
-            if run.tags.get(SELECTED) != "yes":
-                self._write_batch(run, metrics=list(_curve_points(selection)), tags={SELECTED: "yes"})
+            if trial.tags.get(SELECTED) != "yes":
+                self._write_batch(trial, metrics=list(_curve_points(selection)), tags={SELECTED: "yes"})
             cell, method = selection.trial[:2]
-            told = {f"{method}/{name}": value for name, value in selection.scores.items()}
-            self._show(self._runs[f"{self._name}/{cell}"], told, selection.time)
-            for name, value in told.items():
-                means.setdefault(f"{name}_mean", []).append(value)
-        if selections:
-            averages = {name: sum(values) / len(values) for name, values in means.items()}
-            self._show(self._runs[self._name], averages, max(selection.time for selection in selections))
+            scores = by_run.setdefault(f"{self._name}/{cell}", {})
+            scores |= {f"{method}/{name}": value for name, value in selection.scores.items()}
+        if by_run:
+            everywhere: dict[str, list[float]] = {}
+            for scores in by_run.values():
+                for name, value in scores.items():
+                    everywhere.setdefault(f"{name}_mean", []).append(value)
+            by_run[self._name] = {name: sum(values) / len(values) for name, values in everywhere.items()}
+            last = max(selection.time for selection in selections)
+            for name, scores in by_run.items():
+                self._show(self._runs[name], scores, last)
             self._write_batch(self._runs[self._name], tags={"mlflow.note.content": _NOTE})
 
     def _show(self, run: _Run, scores: Mapping[str, float], time: int) -> None:

@@ -82,8 +82,8 @@ def _frozen(space: SearchSpace, rows: list[Mapping[str, Any]]) -> FrozenTrial:
             **{f"error #{row['replicate']}": row["error"] for row in rows if isinstance(row.get("error"), str)},
         },
     )
-    times = [row.get(end) for row in rows for end in ("start_time", "end_time")]
-    if all(map(_known, times)):
+    times = [float(row[end]) for row in rows for end in ("start_time", "end_time") if _known(row.get(end))]
+    if len(times) == 2 * len(rows):
         trial.datetime_start = datetime.fromtimestamp(min(times) / 1000)
         trial.datetime_complete = datetime.fromtimestamp(max(times) / 1000)
     return trial

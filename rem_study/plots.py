@@ -76,11 +76,13 @@ def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             mine = own[own["method"] == method]
             crowd = len(means) > 2000  # as one picture: the page would otherwise take megabytes
             ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0, rasterized=crowd)
-        for row in cells[(cells["cell"] == name)].itertuples():
-            if pd.notna(row.healed) and pd.notna(row.utility):
-                colour, marker = styles[row.method]
-                text = f"{name} · {method_name(row.method)} · healed {row.healed:.2f} · utility {row.utility:.2f}"
-                ax.plot(row.healed, row.utility, marker, color=colour, mec="black", mew=0.7, ms=6, gid=tip(text))
+        for row in cells[cells["cell"] == name].to_dict("records"):
+            if pd.notna(row["healed"]) and pd.notna(row["utility"]):
+                colour, marker = styles[row["method"]]
+                text = (
+                    f"{name} · {method_name(row['method'])} · healed {row['healed']:.2f} · utility {row['utility']:.2f}"
+                )
+                ax.plot(row["healed"], row["utility"], marker, color=colour, mec="black", mew=0.7, ms=6, gid=tip(text))
         ax.set_xlim(-0.04, 1.04)
     lowest = means["utility"].min() if len(means) else 0.0
     for ax in panels.values():
@@ -149,13 +151,16 @@ def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH if cells else WIDTH * 0.62, 1.2 + 0.27 * len(names)), layout="constrained", dpi=96)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.7)) if cells else (figure.subplots(), None)
     places = np.arange(len(names))[::-1]
-    for place, row in zip(places, pooled.itertuples(), strict=True):
-        between = "" if pd.isna(row.low) else f", 95 % from {row.low:.2f} to {row.high:.2f}"
+    for place, row in zip(places, pooled.to_dict("records"), strict=True):
+        between = "" if pd.isna(row["low"]) else f", 95 % from {row['low']:.2f} to {row['high']:.2f}"
         left.barh(
-            place, row.importance, color="#0072b2", gid=tip(f"{row.hyperparameter}: {row.importance:.2f}{between}")
+            place,
+            row["importance"],
+            color="#0072b2",
+            gid=tip(f"{row['hyperparameter']}: {row['importance']:.2f}{between}"),
         )
-        if pd.notna(row.low):
-            left.plot([row.low, row.high], [place, place], color="black", linewidth=1.3)
+        if pd.notna(row["low"]):
+            left.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.3)
     left.set_yticks(places, names, fontsize=8.5)
     left.set_xlabel("share of the importance, all cells together", fontsize=9)
     left.set_xlim(left=0)
@@ -180,13 +185,14 @@ def cost_curve(cells: pd.DataFrame) -> Figure:
     styles = method_styles(cells)
     figure = Figure(figsize=(WIDTH * 0.62, 3.0), layout="constrained", dpi=96)
     ax = figure.subplots()
-    for row in analysis.methods_frame(cells).itertuples():
-        if row.sample_passes > 0 and pd.notna(row.utility_x_healed_mean):
-            colour, marker = styles[row.method]
-            text = f"{method_name(row.method)}: {row.utility_x_healed_mean:.3f} for {row.sample_passes:,} sample passes"
-            place = (row.sample_passes, row.utility_x_healed_mean)
+    for row in analysis.methods_frame(cells).to_dict("records"):
+        if row["sample_passes"] > 0 and pd.notna(row["utility_x_healed_mean"]):
+            colour, marker = styles[row["method"]]
+            text = f"{method_name(row['method'])}: {row['utility_x_healed_mean']:.3f}"
+            text += f" for {row['sample_passes']:,} sample passes"
+            place = (row["sample_passes"], row["utility_x_healed_mean"])
             ax.plot(*place, marker, color=colour, mec="black", mew=0.6, ms=8, gid=tip(text))
-            ax.annotate(method_name(row.method), place, (6, 3), textcoords="offset points", fontsize=8.5)
+            ax.annotate(method_name(row["method"]), place, (6, 3), textcoords="offset points", fontsize=8.5)
     ax.set(xscale="log", ylim=(0, 1.03), xlabel="sample passes of the whole search", ylabel="mean utility × healed")
     ax.margins(x=0.15)
     ax.spines[["top", "right"]].set_visible(False)
@@ -203,8 +209,8 @@ def history(trials: pd.DataFrame, cells: pd.DataFrame, cell: str) -> Figure:
     for method, (colour, marker) in styles.items():
         mine = means[means["method"] == method].sort_values("trial")
         done = mine[mine["finished"]]
-        for row in mine[mine["state"] == "pruned"].dropna(subset="score").itertuples():
-            ax.plot(row.trial, row.score, "x", color=colour, ms=4, alpha=0.7)
+        for row in mine[mine["state"] == "pruned"].dropna(subset="score").to_dict("records"):
+            ax.plot(row["trial"], row["score"], "x", color=colour, ms=4, alpha=0.7)
         failed = mine[mine["state"] == "failed"]
         ax.plot(failed["trial"], np.full(len(failed), -0.03), "|", color=colour, ms=8)
         if len(done):
@@ -264,9 +270,9 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
     if selected.empty or recorded.empty:
         return None
     figure, panels = _grid_of_cells(cells)
-    for cell in selected.itertuples():
-        ax = panels[cell.cell]
-        curves = recorded.loc[(recorded["cell"] == cell.cell) & (recorded["trial"] == cell.trial), "curves"]
+    for cell in selected.to_dict("records"):
+        ax = panels[cell["cell"]]
+        curves = recorded.loc[(recorded["cell"] == cell["cell"]) & (recorded["trial"] == cell["trial"]), "curves"]
         for (path, label), style, colour in zip(_PATHS.items(), ("-", "--", ":"), COLOURS, strict=False):
             values = [json.loads(text)[path] for text in curves]
             if values:
@@ -292,8 +298,8 @@ def _grid_of_cells(cells: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     figure = Figure(figsize=(width, 0.9 + 1.5 * len(rows)), layout="constrained", dpi=96)
     axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
     panels = {}
-    for place in cells.drop_duplicates("cell").itertuples():
-        panels[place.cell] = axes[rows.index(place.corruption)][columns.index(place.discovery_rate)]
+    for place in cells.drop_duplicates("cell").to_dict("records"):
+        panels[place["cell"]] = axes[rows.index(place["corruption"])][columns.index(place["discovery_rate"])]
     for row, corruption in zip(axes, rows, strict=True):
         row[0].set_ylabel(corruption.replace("_", "\n"), fontsize=8.5)
     for ax, rate in zip(axes[0], columns, strict=True):

@@ -58,6 +58,9 @@ class Registered:
 class ServedNetwork(nn.Module):
     """Images (B, C, H, W), float32 in [0, 1], to logits (B, classes): normalises as in training."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, dataset: Dataset) -> None:
         super().__init__()
         self.network = network
@@ -113,8 +116,8 @@ def register(
     found = []
     with locked(folder), tracking_place(study, folder) as place:
         client = _Client(place.uri)
-        for row in rows.itertuples():
-            trial = trials[(trials["cell"] == row.cell) & (trials["trial"] == row.trial)].iloc[0]
+        for row in rows.to_dict("records"):
+            trial = trials[(trials["cell"] == row["cell"]) & (trials["trial"] == row["trial"])].iloc[0]
             found.append(_register_one(study, trial, client, alias, store, device))
     return found
 
@@ -177,7 +180,7 @@ class _Client:
         """The version that carries these tags, if there is one."""
         with _one_line(self._uri):
             versions = self._client.search_model_versions(f"name = '{name}'")
-        return next((v.version for v in versions if tags.items() <= v.tags.items()), None)
+        return next((str(v.version) for v in versions if tags.items() <= v.tags.items()), None)
 
     def alias(self, name: str, alias: str, version: str) -> None:
         """Let `models:/NAME@ALIAS` be this version."""

@@ -94,13 +94,13 @@ def _selected(rows: pd.DataFrame) -> str:
 
 def _parallel(trials: pd.DataFrame, rows: pd.DataFrame, every: bool, place: int) -> list[str]:
     found = []
-    for index, row in enumerate(rows.itertuples()):
-        if not every and row.method != "rem":
+    for index, row in enumerate(rows.to_dict("records")):
+        if not every and row["method"] != "rem":
             continue
-        selected = None if pd.isna(row.trial) else int(row.trial)
-        drawn = plots.parallel_coordinates(trials, row.cell, row.method, selected)
+        selected = None if pd.isna(row["trial"]) else int(row["trial"])
+        drawn = plots.parallel_coordinates(trials, row["cell"], row["method"], selected)
         if drawn is not None:
-            caption = f"<b>{method_html(row.method)}</b>: a line a trial, brighter is better; orange: selected."
+            caption = f"<b>{method_html(row['method'])}</b>: a line a trial, brighter is better; orange: selected."
             found.append(figure_html(drawn, f"parallel-{place}-{index}", caption))
     if not every:
         found.append(absent("Of so large a grid only REM’s are drawn; rem_study.open_study draws any other."))

@@ -12,19 +12,21 @@ import logging
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from rem_study.credentials import redact
 from rem_study.errors import TrackingError
 from rem_study.folder import Folder
-from rem_study.mlflow_runs import Selection, StudyRuns
+from rem_study.mlflow_runs import KEY, PARENT, SELECTED, Selection, StudyRuns
 from rem_study.rows import Row, TrialKey, trial_key
 from rem_study.tracking_place import ARTIFACTS, database_of
 
@@ -191,8 +193,8 @@ def sync(
     """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
 
     `states` has how each trial ended, by default as its last row says. `derived` is given the trials' run ids once
-    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were missing. Not for a
-    study that is running. Raises TrackingError.
+    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were
+    missing. Not for a study that is running. Raises TrackingError.
     """
     trials: dict[TrialKey, list[Row]] = {}
     for row in rows:
@@ -242,6 +244,8 @@ def _serve(database: Path, port: int) -> int:
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
+    for line in _ways_in(database, port):
+        print(line, file=sys.stderr)
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # A session of its own: an interrupt ends it through us, without the traceback it would print.
     server = subprocess.Popen(command, cwd=folder, env={**quiet, **os.environ}, start_new_session=True)
@@ -255,6 +259,22 @@ def _serve(database: Path, port: int) -> int:
         if server.poll() is None:
             server.terminate()
             server.wait()
+
+
+def _ways_in(database: Path, port: int) -> list[str]:
+    """Where in the UI the study's own run and its selected trials are: the list itself begins with the last runs."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(
+            "SELECT r.experiment_id, r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = ? "
+            "WHERE NOT EXISTS (SELECT 1 FROM tags p WHERE p.run_uuid = r.run_uuid AND p.key = ?) ORDER BY 1",
+            (KEY, PARENT),
+        ).fetchall()
+    lines = []
+    for experiment, run in found:
+        base = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
+        chosen = quote(f"tags.{SELECTED} = 'yes'")
+        lines += [f"the study:       {base}/{run}", f"what it selected: {base}?searchFilter={chosen}"]
+    return lines
 
 
 @dataclass(frozen=True)

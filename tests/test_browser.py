@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1280,900"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1280,1000"
 )
 
 
@@ -137,7 +137,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
     code = f"from rem_study.tracking import serve; raise SystemExit(serve({str(folder)!r}, {port}))"
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
@@ -150,7 +150,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
     server.wait()
 
 
-def wait_for(condition: Any, seconds: float = 90) -> Any:
+def wait_for(condition: Any, seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -173,23 +173,34 @@ def test_mlflow_groups_runs_by_cell_and_shows_the_report(browser: Any, mlflow_ui
     client = MlflowClient(uri, registry_uri=uri)
     experiment = client.get_experiment_by_name("toy").experiment_id
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs")
-    wait_for(lambda: "toy" in body(browser) and shown(browser, "[role='row']"))
-    for _ in range(2):  # the study's run, then its cells'
-        wait_for(lambda: _expand(browser))
-        time.sleep(1)
-    wait_for(lambda: "rem #0 · poison@0.1" in body(browser))
+    wait_for(lambda: "toy" in names(browser))
+    assert not {"poison@0.1", "rem #0 · poison@0.1"} & set(names(browser))
+    wait_for(lambda: expand(browser, "toy"))
+    wait_for(lambda: {f"{corruption}@{rate:g}" for corruption, rate in SCORES} <= set(names(browser)))
+    wait_for(lambda: expand(browser, "poison@0.1"))
+    wait_for(lambda: "rem #1 · poison@0.1" in names(browser))
     picture(browser, "mlflow-runs")
-    text = body(browser)
-    assert text.index("poison@0.1") < text.index("rem #0 · poison@0.1")
+    assert [name for name in names(browser) if "·" in name] == [
+        f"{method} #{trial} · poison@0.1" for method in ("npo", "rem") for trial in (1, 0)
+    ]
     run = next(r for r in client.search_runs([experiment]) if "mlflow.parentRunId" not in r.data.tags)
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
     wait_for(lambda: "report.html" in body(browser))
     picture(browser, "mlflow-artifacts")
 
 
-def _expand(browser: Any) -> bool:
-    """Open every closed parent in the list of runs; whether there was one."""
-    closed = shown(browser, "[data-testid='expander-closed'], button[aria-label*='xpand'], .ag-group-contracted")
-    for button in closed:
-        button.click()
-    return bool(closed)
+def rows(browser: Any) -> list[Any]:
+    """The lines of the list of runs, from above."""
+    cells = shown(browser, "[col-id='attributes.`Run Name`'][role='gridcell']")
+    return sorted(cells, key=lambda cell: cell.rect["y"])
+
+
+def names(browser: Any) -> list[str]:
+    return [row.find_element("css selector", "a").text for row in rows(browser)]
+
+
+def expand(browser: Any, name: str) -> bool:
+    """Open the run `name`, so that its children are listed."""
+    row = next(row for row in rows(browser) if row.find_element("css selector", "a").text == name)
+    row.find_element("css selector", "button[data-component-id*='runnamecellrenderer']").click()
+    return True

@@ -176,7 +176,7 @@ def test_a_replicate_is_one_step_of_every_finite_number(make_uri):
 @pytest.mark.parametrize("state, status", [("complete", "FINISHED"), ("failed", "FAILED"), ("pruned", "KILLED")])
 def test_a_trial_ends_as_its_state_says(make_uri, state, status):
     uri = make_uri()
-    assert write(uri, [row(error="loss is not finite")], [(CELL, "rem", 0, state)]).close()
+    assert write(uri, [row(error="loss is not finite")], [((CELL, "rem", "search", 0), state)]).close()
     run = runs_of(uri)[f"grid/{CELL}/rem/search/0"]
     assert (run.info.status, run.data.tags["state"]) == (status, state)
     assert run.data.tags["error"] == "loss is not finite"
@@ -187,7 +187,7 @@ def test_a_resumed_study_doubles_nothing(make_uri):
     first = write(uri, [row(0), row(1)], [((CELL, "rem", "search", 0), "complete")])
     first.finish_study("KILLED")
     assert first.close()
-    second = write(uri, [row(0), row(1), row(1, 1)], [(CELL, "rem", 1, "complete")])
+    second = write(uri, [row(0), row(1), row(1, 1)], [((CELL, "rem", "search", 1), "complete")])
     assert second.close()
     assert second.run_ids() == trial_run_ids(uri) and len(runs_of(uri)) == 4
     assert runs_of(uri)["grid"].info.status == "RUNNING"
@@ -197,11 +197,15 @@ def test_a_resumed_study_doubles_nothing(make_uri):
 
 def test_sync_after_a_lost_server_equals_the_live_run(make_uri, dead_uri):
     rows = [row(trial, replicate) for trial in range(3) for replicate in range(2)]
-    states = {(CELL, "rem", 0): "complete", (CELL, "rem", 1): "pruned", (CELL, "rem", 2): "complete"}
+    states = {
+        (CELL, "rem", "search", 0): "complete",
+        (CELL, "rem", "search", 1): "pruned",
+        (CELL, "rem", "search", 2): "complete",
+    }
     live_uri, lost_uri, half_uri = make_uri("live"), make_uri("lost"), make_uri("half")
     tags = {"objective": "score_oracle"}
 
-    live = write(live_uri, rows, [(*key, state) for key, state in states.items()])
+    live = write(live_uri, rows, list(states.items()))
     live.finish_study()
     assert live.close()
 
@@ -232,7 +236,7 @@ def test_an_answer_lost_after_the_write_doubles_nothing(make_uri, monkeypatch, q
 
     monkeypatch.setattr(MlflowClient, call, loses_the_second_answer)
     uri, calm_uri = make_uri(), make_uri("calm")
-    rows, finished = [row(0), row(1)], [(CELL, "rem", trial, "complete") for trial in (0, 1)]
+    rows, finished = [row(0), row(1)], [((CELL, "rem", "search", trial), "complete") for trial in (0, 1)]
     writer = write(uri, rows, finished)
     writer.finish_study()
     assert writer.close() and len(lost) >= 2
