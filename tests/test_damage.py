@@ -9,8 +9,9 @@ from cheap import RECORDS, Cheap, assert_each_replicate_once, assert_equal_table
 from click.testing import CliRunner
 
 from rem_study.cli import main
+from rem_study.folder import CHECKSUMS
 from rem_study.originals import Original, OriginalStore
-from rem_study.store import CHECKSUMS, read_log, segments
+from rem_study.store import read_log, segments
 from rem_study.study import launch
 
 FLIPS = 40

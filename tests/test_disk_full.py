@@ -21,8 +21,9 @@ from cheap import (
 
 from rem_study.errors import StorageError
 from rem_study.export import read_table
+from rem_study.folder import storage
 from rem_study.originals import Original, OriginalStore
-from rem_study.store import StudyLog, read_log, storage
+from rem_study.store import StudyLog, read_log
 from rem_study.study import launch
 
 ROOM = 24 * 2**20

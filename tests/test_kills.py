@@ -60,11 +60,9 @@ def moments() -> list[float]:
 def test_a_driver_killed_at_a_random_moment_resumes_to_the_same_tables(undisturbed, tmp_path, number, moment):
     """Every fourth with a Ray of its own, which must go with it; the others on a cluster that lives on."""
     path, folder = study_file(tmp_path, **ALL_PHASES), tmp_path / "cheap"
-    rng = random.Random(moment)
+    rng, total = random.Random(moment), records(undisturbed)
     with ended(drive(path, tmp_path, *([] if number % 4 == 0 else on_this_ray()))) as driver:
-        wait_until(
-            lambda: records(folder) >= min(moment, 1) * records(undisturbed) or driver.poll() is not None, pause=0.005
-        )
+        wait_until(lambda: records(folder) >= min(moment, 1) * total or driver.poll() is not None, pause=0.005)
         time.sleep(rng.uniform(0, 0.1 if moment < 1 else 5))  # in a replicate; after the last, in the tables' writing
         if rng.random() < 0.5:
             os.kill(driver.pid, signal.SIGKILL)  # the driver alone: Ray and MLflow's writer must follow by themselves
