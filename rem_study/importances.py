@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def cell_importances(trials: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True)[[*CELL, *COLUMNS]] if kept else pd.DataFrame(columns=[*CELL, *COLUMNS])
 
 
-def _of_cell(table: pd.DataFrame, key: Iterable[object]) -> pd.DataFrame:
+def _of_cell(table: pd.DataFrame, key: Iterable[Any]) -> pd.DataFrame:
     for name, value in zip(CELL, key, strict=True):
         table[name] = value
     return table
