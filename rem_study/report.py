@@ -66,14 +66,18 @@ def write_report(folder: Folder) -> Folder:
 
 
 def spaces_of(study: Any) -> dict[str, SearchSpace]:
-    """The search spaces of a resolved study.yaml (a mapping), by method; empty where it has none written out."""
+    """The search spaces of a resolved study.yaml (a mapping), by method; empty where it has none written out, or was
+    written by a version that this one does not understand."""
     from rem_study.spec import resolve
 
     methods = study.get("methods") if isinstance(study, dict) else None
     written_out = isinstance(methods, dict) and all(
         isinstance(method, dict) and isinstance(method.get("space"), dict) for method in methods.values()
     )
-    return resolve(study, "study.yaml", Path()).spaces if written_out else {}
+    try:
+        return resolve(study, "study.yaml", Path()).spaces if written_out else {}
+    except InputError:
+        return {}
 
 
 def draw(trials: pd.DataFrame, cells: pd.DataFrame, spaces: Mapping[str, SearchSpace]) -> dict[str, Figure]:
@@ -208,8 +212,8 @@ def _rem(drawn: dict[str, Figure]) -> str:
         ),
     }
     missing = {
-        "rem_importances": f"Importances: REM has fewer than {importances.FEWEST_TRIALS} finished trials, or "
-        "study.yaml does not hold its search space.",
+        "rem_importances": f"Importances: REM has fewer than {importances.FEWEST_TRIALS} finished trials, or study.yaml "
+        "has no search space that this version can read.",
         "rem_trends": "Trends: no hyperparameter of REM was searched in enough trials.",
     }
     if not any(name in drawn for name in captions):

@@ -54,12 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_study(tmp_path_factory.mktemp("toy"), study_rows())
     report.write_report(folder)
     rows = [row | {"start_time": 1_760_000_000_000, "end_time": 1_760_000_001_000} for row in study_rows()]
-    sync(
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "toy",
-        rows,
-        derived=lambda ids: ((), [folder / "report.html", folder / "figures"]),
-    )
+    files = [folder / "report.html", folder / "figures"]
+    sync(f"sqlite:///{folder / 'mlflow.db'}", "toy", rows, derived=lambda run_ids: ((), files))
     return folder
 
 

@@ -96,7 +96,7 @@ def test_it_hangs_on_the_selected_trials_run_and_is_registered_once(
     assert run.info.status == "FINISHED" and version.tags["cell"] == "poison@0.5"
     (again,) = registry.register(folder, ["poison@0.5"], alias="candidate")
     assert not again.new and again.version == registered.version
-    assert client.get_model_version_by_alias(registered.name, "candidate").version == registered.version
+    assert str(client.get_model_version_by_alias(registered.name, "candidate").version) == registered.version
 
 
 def test_an_unknown_cell_or_method_is_named(folder: Path) -> None:

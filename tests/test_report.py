@@ -227,6 +227,13 @@ def test_a_study_without_rem_manifest_or_study_file_still_has_a_report(tmp_path:
     assert "What REM’s search chose" not in text
 
 
+def test_a_study_file_of_another_version_costs_the_importances_alone(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, study_rows())
+    (folder / "study.yaml").write_text("name: toy\ncolour: red\nmethods: {rem: {space: {method: rem}}}\n")
+    page = report.write_report(folder).read_text(encoding="utf-8")
+    assert "no search space that this version can read" in page and "colour" in page
+
+
 @pytest.mark.parametrize("missing", ["trials.parquet", "cells.parquet"])
 def test_a_missing_table_is_one_line_that_names_it(tmp_path: Path, missing: str) -> None:
     (write_study(tmp_path, study_rows()) / missing).unlink()

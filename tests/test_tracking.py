@@ -397,5 +397,6 @@ def test_marking_again_or_by_sync_changes_nothing(make_uri):
         writer.highlight(chosen)
         writer.finish_study()
         assert writer.close()
-    assert sync(synced_uri, STUDY, rows, selections=chosen, study_tags={"objective": "score_oracle"}) == 2
+    tags = {"objective": "score_oracle"}
+    assert sync(synced_uri, STUDY, rows, derived=lambda run_ids: (chosen, ()), study_tags=tags) == 2
     assert picture(synced_uri) == picture(uri)
