@@ -17,6 +17,9 @@ from rem_study.analysis import CELL, trial_means
 from rem_study.optuna_studies import filled_study, frozen_trials
 from rem_study.space import SearchSpace
 
+MOST_DRAWN, FEWEST_RESAMPLES = 40_000, 20
+"""Of trials, and of times, that intervals are drawn with in a large study."""
+
 FEWEST_TRIALS = 20
 """Finished trials below which no importance is computed: the best tenth would be fewer than two."""
 
@@ -34,7 +37,8 @@ def importances(
 
     Args:
         trials: rows of trials.parquet, of one method; only the search is looked at.
-        resamples: how often the trials of each cell are drawn anew, with replacement, for the interval.
+        resamples: how often the trials of each cell are drawn anew, with replacement, for the interval; less often,
+            but FEWEST_RESAMPLES times at least, where that would take more than MOST_DRAWN draws in all.
         level: of that interval: a percentile interval of the bootstrap.
         seed: of the draws.
 
@@ -54,6 +58,7 @@ def importances(
     table["low"] = table["high"] = np.nan
     table["trials"] = total
     if resamples and len(table):
+        resamples = min(resamples, max(FEWEST_RESAMPLES, MOST_DRAWN // total))
         random = np.random.default_rng(seed)
         drawn = [
             _shares([pool[i] for pool in pools for i in random.integers(len(pool), size=len(pool))])
