@@ -212,8 +212,8 @@ def _rem(drawn: dict[str, Figure]) -> str:
         ),
     }
     missing = {
-        "rem_importances": f"Importances: REM has fewer than {importances.FEWEST_TRIALS} finished trials, or study.yaml "
-        "has no search space that this version can read.",
+        "rem_importances": f"Importances: REM has fewer than {importances.FEWEST_TRIALS} finished trials, or "
+        "study.yaml has no search space that this version can read.",
         "rem_trends": "Trends: no hyperparameter of REM was searched in enough trials.",
     }
     if not any(name in drawn for name in captions):
