@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 
 from rem_study.errors import InputError
 from rem_study.folder import CHECKSUMS, Folder, is_damaged
-from rem_study.yaml_file import load_yaml, read_text
+from rem_study.yaml_file import field_name, load_yaml, read_text
 
 FORMATS = ("yaml", "json", "csv", "parquet", "latex", "optuna")
 
@@ -72,10 +74,10 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     if format == "csv":
         text = read_table(folder, "cells.parquet").to_csv(index=False)
     elif format == "json":
-        try:
-            text = json.dumps(read_yaml(folder, "best.yaml"), indent=2, allow_nan=False) + "\n"
-        except ValueError as error:
-            raise InputError(f"{folder / 'best.yaml'}: JSON has no such number ({error})") from None
+        document = read_yaml(folder, "best.yaml")
+        for field in _not_finite(document, ()):
+            raise InputError(f"{folder / 'best.yaml'}: {field}: is no number that JSON has")
+        text = json.dumps(document, indent=2) + "\n"
     else:
         text = read_text(study_file(folder, "best.yaml"))
     return text if output is None else _write(output, text.encode())
@@ -101,6 +103,15 @@ def _write(output: Path, content: bytes) -> Path:
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
     return Path(output)
+
+
+def _not_finite(value: Any, at: tuple[str, ...]) -> Iterator[str]:
+    """Where in a document numbers such as `.nan` stand."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield ".".join(map(field_name, at)) or "all of it"
+    elif isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(part, (*at, str(key)))
 
 
 def _first_line(error: Exception) -> str:
