@@ -172,7 +172,7 @@ def _causes(mistakes: list[Any]) -> list[Any]:
 
 def field_name(text: str) -> str:
     """How messages call a key that anybody wrote: as it is, or quoted where that would be misread."""
-    return text if re.fullmatch(r"[\w/@-]+(\.\d+)?", text) and len(text) <= 80 else _shown(text)
+    return text if re.fullmatch(r"[\w/@-]+(\.\d+)?", text) and len(text) <= 80 else redact(repr(text[:60]))
 
 
 def _line(origin: str, mistake: Any) -> str:
