@@ -17,8 +17,8 @@ from rem_study.analysis import CELL, trial_means
 from rem_study.optuna_studies import filled_study, frozen_trials
 from rem_study.space import SearchSpace
 
-MOST_DRAWN, FEWEST_RESAMPLES = 40_000, 20
-"""Of trials, and of times, that intervals are drawn with in a large study."""
+MOST_TRIALS, MOST_DRAWN, FEWEST_RESAMPLES = 2_000, 40_000, 20
+"""In a large study: trials that are looked at, trials drawn in all for an interval, resamples for one."""
 
 FEWEST_TRIALS = 20
 """Finished trials below which no importance is computed: the best tenth would be fewer than two."""
@@ -33,7 +33,8 @@ def importances(
 
     Shares of PED-ANOVA's importances, which sum to 1 (Optuna's `PedAnovaImportanceEvaluator` with its defaults).
     Where `trials` hold several cells these are pooled, each trial scored by its rank within its own cell, so that a
-    cell in which every configuration does well does not decide alone.
+    cell in which every configuration does well does not decide alone. Of more than MOST_TRIALS finished trials, a
+    random part of each cell's is looked at.
 
     Args:
         trials: rows of trials.parquet, of one method; only the search is looked at.
@@ -46,7 +47,7 @@ def importances(
         COLUMNS, the most important first; `low` and `high` are NaN without `resamples`; `trials` are those that
         were finished. Empty where there are fewer than FEWEST_TRIALS of them, or nothing was searched.
     """
-    pools = _pools(trials, space)
+    pools = _thinned(_pools(trials, space), np.random.default_rng(seed))
     total = sum(map(len, pools))
     shares = _shares([trial for pool in pools for trial in pool]) if total >= FEWEST_TRIALS else {}
     table = pd.DataFrame(
@@ -74,6 +75,14 @@ def cell_importances(trials: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
     found = [_of_cell(importances(rows, space), tuple(key)) for key, rows in trials.groupby(CELL)]
     kept = [table for table in found if len(table)]
     return pd.concat(kept, ignore_index=True)[[*CELL, *COLUMNS]] if kept else pd.DataFrame(columns=[*CELL, *COLUMNS])
+
+
+def _thinned(pools: list[list[FrozenTrial]], random: np.random.Generator) -> list[list[FrozenTrial]]:
+    """A random part of each pool, MOST_TRIALS in all, where there are more: the evaluator takes 0.5 ms a trial."""
+    if sum(map(len, pools)) <= MOST_TRIALS:
+        return pools
+    share = -(-MOST_TRIALS // len(pools))
+    return [[pool[i] for i in sorted(random.permutation(len(pool))[:share])] for pool in pools]
 
 
 def _of_cell(table: pd.DataFrame, key: Iterable[Any]) -> pd.DataFrame:
