@@ -199,7 +199,7 @@ class SearchSpace(BaseModel):
             self._check_known(name)
             for field in fields:
                 if field not in _CHANGEABLE:
-                    raise InputError(f"{name}.{field_name(field)}: is not one of {', '.join(_CHANGEABLE)}")
+                    raise InputError(f"{name}: {field_name(field)}: unknown key; there are {', '.join(_CHANGEABLE)}")
             given = parameters[name].model_dump(exclude_unset=True) | fields
             parameters[name] = validate(type(parameters[name]), given, name)
         return self.model_copy(update={"parameters": parameters})

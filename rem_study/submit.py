@@ -44,6 +44,7 @@ PACKAGES = (
     "pydantic",
     "PyYAML",
     "scikit-learn",
+    "scipy",
     "torch",
     "torchvision",
 )

@@ -135,9 +135,9 @@ def read_text(path: Folder) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        raise InputError(f"{one_line(path)}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
+        raise InputError(f"{one_line(path)}: is not UTF-8 text") from None
     except ValueError as error:  # a path with a null byte
         raise InputError(f"{one_line(path)}: {error}") from None
 
