@@ -240,7 +240,7 @@ def parallel_coordinates(trials: pd.DataFrame, cell: str, method: str, selected:
     columns.append((Normalize(*reach)(score).filled(0.5), [f"{reach[0]:.2f}", f"{reach[1]:.2f}"], [0.0, 1.0]))
     places = np.stack([column[0] for column in columns], axis=1)
     figure = Figure(figsize=(WIDTH, 2.6), dpi=96)
-    ax = figure.add_axes((0.03, 0.14, 0.94, 0.62))
+    ax = figure.add_axes((0.03, 0.14, 0.94, 0.55))
     shade = colormaps["cividis_r"](0.1 + 0.9 * (1 - Normalize(*reach)(score).filled(0.5)))
     lines = [np.column_stack([np.arange(len(columns)), row]) for row in places]
     ax.add_collection(LineCollection(lines, colors=shade, linewidths=1.2))

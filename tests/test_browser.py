@@ -130,7 +130,8 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"from rem_study.tracking import serve; raise SystemExit(serve({str(folder)!r}, {port}))"
+    start = f"serve(Path({str(folder)!r}), {port})"
+    code = f"from pathlib import Path; from rem_study.tracking import serve; raise SystemExit({start})"
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 600

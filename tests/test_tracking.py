@@ -348,7 +348,8 @@ def healthy(port):
 def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, ending):
     make_uri()
     port = free_port()
-    command = f"from rem_study.tracking import serve; raise SystemExit(serve({str(tmp_path / 'a')!r}, {port}))"
+    start = f"serve(Path({str(tmp_path / 'a')!r}), {port})"
+    command = f"from pathlib import Path; from rem_study.tracking import serve; raise SystemExit({start})"
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
