@@ -18,7 +18,9 @@ from cheap import (
     study_file,
     wait_until,
 )
+from click.testing import CliRunner
 
+from rem_study.cli import main
 from rem_study.errors import StorageError
 from rem_study.export import read_table
 from rem_study.folder import storage
@@ -153,3 +155,12 @@ def test_full_while_the_tables_are_written(disk, tmp_path, undisturbed):
         assert read_table(disk / "cheap", name).equals(table)
     assert not list((disk / "cheap").glob(".*.[0-9]*"))
     goes_on(disk, path, undisturbed)
+
+
+def test_a_report_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(28, "No space left on device", str(folder / "report.html"))
+
+    monkeypatch.setattr("rem_study.report.write_report", full)
+    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert (done.exit_code, done.output) == (1, f"error: {tmp_path}/report.html: No space left on device\n")
