@@ -272,9 +272,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if block.page != "extend.md":
             continue
         if block.language == "diff":
-            done = subprocess.run(
-                ["git", "apply", "--recount", "-"], input=block.text, cwd=place, text=True, capture_output=True
-            )
+            done = subprocess.run(["git", "apply", "-"], input=block.text, cwd=place, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr
         else:
             first, _, content = block.text.partition("\n")
