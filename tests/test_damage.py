@@ -103,7 +103,7 @@ def test_a_damaged_record_is_named_and_runs_again(undisturbed, copied, line, cap
 
 
 @pytest.mark.slow
-def test_a_damaged_original_is_named_and_trained_again(undisturbed, copied, capfd):
+def test_a_damaged_original_is_named_and_trained_again(undisturbed, copied, caplog):
     originals = sorted((copied.parent / "originals").glob("*.pt"))
     before = [path.read_bytes() for path in originals]
     flip(originals[0], 40_000)
@@ -111,7 +111,7 @@ def test_a_damaged_original_is_named_and_trained_again(undisturbed, copied, capf
         path.unlink()
     outcome = launch(copied / "study.yaml", copied.parent, worker=Cheap)
     assert outcome.done
-    assert f"original {originals[0].stem} in {copied.parent / 'originals'} cannot be used" in capfd.readouterr().err
+    assert f"original {originals[0].stem} in {copied.parent / 'originals'} cannot be used" in caplog.text
     assert [path.read_bytes() for path in originals] == before
     assert sum(record["kind"] == "original" for record in read_log(copied / "log")[0]) == 1
     assert_equal_tables(undisturbed, copied)
