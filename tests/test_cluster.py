@@ -267,7 +267,7 @@ def test_the_head_has_no_trial_slots_and_spot_workers_scale_from_zero(ray_job):
 def test_a_trial_fits_a_worker_and_all_workers_can_be_busy(ray_job):
     _, parameters = options(ray_job)
     told = dict(entry.removeprefix("resources.").split("=") for entry in parameters["overrides"])
-    trial = ResourcesSpec.model_validate(told)
+    trial = ResourcesSpec.model_validate({name: yaml.safe_load(value) for name, value in told.items()})
     (workers,) = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     for group in groups(ray_job):
         resources = group["template"]["spec"]["containers"][0]["resources"]

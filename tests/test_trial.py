@@ -24,7 +24,7 @@ from rem_study.trial import Cell, Trial, cells_of, evaluate, identity, run_trial
 from rem_study.unlearning import importance
 
 REM = {"epochs": 2, "batch_size": 64, "flush_limit": 10}
-TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "regularity"}
+TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "score_utility", "regularity"}
 
 
 def trial_of(spec, method="rem", corruption=0, rate=0.5, **changes) -> Trial:
@@ -129,7 +129,8 @@ def test_clean_labels_of_selection_samples_reach_the_oracle_score_but_neither_me
     monkeypatch.setattr(Setting, "draw", lambda self: replace(corruption, clean_labels=lies))
     second = run_trial(spec, trial, store)
     assert same(*healed_networks)
-    assert without(first, "seconds", "score", "score_oracle") == without(second, "seconds", "score", "score_oracle")
+    oracle_columns = {"score", "score_oracle", "score_healed"}
+    assert without(first, "seconds", *oracle_columns) == without(second, "seconds", *oracle_columns)
     assert first["score_oracle"] != second["score_oracle"]
 
 
@@ -204,8 +205,11 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
         "utility_x_healed": right(True, spared) * healed(lambda _, i: report_train[i]),
         "forget_accuracy": mean(train[i] == wrong[i] for i in forget),
         "retain_accuracy": mean(train[i] == given[i] for i in range(240) if i not in forget),
+        "score_healed": healed(lambda _, i: not report_train[i]),
+        "score_utility": right(False, spared),
         "score_oracle": right(False, spared) * healed(lambda _, i: not report_train[i]),
     }
+    expected["score"] = expected["score_oracle"]
     expected["score_deployable"] = expected["retain_accuracy"] * (1 - max(expected["forget_accuracy"], 0.1))
     assert row == pytest.approx(expected)
 
@@ -372,7 +376,7 @@ def test_the_grid_is_every_corruption_at_every_rate(spec):
 
 def test_a_row_says_which_trial_it_is_of(spec):
     trial = trial_of(spec, "npo", corruption=2)
-    columns = identity(spec, trial, 4, "search")
+    columns = identity(spec, trial, 4, "search", "tpe")
     assert columns == {
         "study": "tiny",
         "dataset": "digits",
@@ -383,6 +387,7 @@ def test_a_row_says_which_trial_it_is_of(spec):
         "method": "npo",
         "trial": 4,
         "phase": "search",
+        "proposed_by": "tpe",
         "replicate": 0,
         "config": trial.configuration,
     }
