@@ -200,7 +200,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _commands() -> Iterator[str]:
     for name, command in sorted(cli.commands.items()):
-        context = click.Context(command, info_name=f"rem-study {name}", terminal_width=100, max_content_width=100)
+        context = click.Context(
+            command,
+            info_name=f"rem-study {name}",
+            terminal_width=100,
+            max_content_width=100,
+            help_option_names=["-h", "--help"],  # as within the group; click keeps what it is asked for first
+        )
         yield f"### rem-study {name}"
         yield f"```text\n{command.get_help(context)}\n```"
 

@@ -25,6 +25,10 @@ LOG_FROM = 30.0
 """Values that span more than this factor are drawn on a logarithmic axis."""
 
 
+MOST_DOTS = 2_000
+"""Trials that one figure shows as dots; of more, a random part."""
+
+
 def method_styles(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Colour and marker by method, the same in every figure of a study; REM's colour is its own in every study."""
     others = [name for name in by_mean(cells) if name != "rem"]
@@ -68,14 +72,14 @@ def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     means = means[means["finished"]].dropna(subset=["healed", "utility"])
     styles = method_styles(cells)
     figure, panels = _grid_of_cells(cells)
+    shown = means if len(means) <= MOST_DOTS else means.sample(MOST_DOTS, random_state=0)
     for name, ax in panels.items():
         own = means[means["cell"] == name]
         front = pareto_front(own[["healed", "utility"]].to_numpy())
         ax.step(front[:, 0], front[:, 1], where="pre", color="#777777", linewidth=1, zorder=1)
         for method, (colour, _) in styles.items():
-            mine = own[own["method"] == method]
-            crowd = len(means) > 2000  # as one picture: the page would otherwise take megabytes
-            ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0, rasterized=crowd)
+            mine = shown[(shown["cell"] == name) & (shown["method"] == method)]
+            ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0)
         for row in cells[cells["cell"] == name].to_dict("records"):
             if pd.notna(row["healed"]) and pd.notna(row["utility"]):
                 colour, marker = styles[row["method"]]

@@ -130,16 +130,19 @@ class _Part(BaseModel):
 _Unit = Annotated[float, Field(ge=0, le=1)]
 
 
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
 class _Winner(_Part):
     config: Configuration
     utility_x_healed: dict[str, _Unit | None] = {}
 
 
 class _Cell(_Part):
-    corruption: str
+    corruption: _Name
     discovery_rate: DiscoveryRate
     regularity: _Unit | None = None
-    methods: dict[str, _Winner]
+    methods: dict[_Name, _Winner]
 
     @property
     def name(self) -> str:
@@ -148,7 +151,7 @@ class _Cell(_Part):
 
 class _Best(_Part):
     format: Literal[1]
-    universal: dict[str, _Winner] = {}
+    universal: dict[_Name, _Winner] = {}
     cells: list[_Cell]
 
     @model_validator(mode="after")

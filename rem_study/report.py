@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -38,7 +39,8 @@ from rem_study.space import SearchSpace
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
 REM_TRENDS = ("redirect_width", "mask_density", "lr", "epochs", "beta")
 RESAMPLES = 60
-FORMS: dict[str, dict[str, Any]] = {"png": {"dpi": 200}, "pdf": {"metadata": {"CreationDate": None}}}
+MOST_PIXELS = 20_000_000
+"""Of one picture: a figure of a hundred cells at full resolution would take half a gigabyte to draw."""
 
 
 def write_report(folder: Folder) -> Folder:
@@ -56,7 +58,10 @@ def write_report(folder: Folder) -> Folder:
     drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        for form, options in FORMS.items():
+        width, height = figure.get_size_inches()
+        dpi = min(200.0, math.sqrt(MOST_PIXELS / (width * height)))
+        forms: dict[str, dict[str, Any]] = {"png": {"dpi": dpi}, "pdf": {"metadata": {"CreationDate": None}}}
+        for form, options in forms.items():
             image = io.BytesIO()
             figure.savefig(image, format=form, **options)
             write_atomically(folder / "figures" / f"{name}.{form}", image.getvalue())
@@ -186,8 +191,8 @@ def _trade_off(drawn: dict[str, Figure]) -> str:
     if "pareto" not in drawn:
         return head + absent("Not drawn: without clean labels nobody knows what was healed.")
     caption = (
-        "Each dot is a trial, large marks are the selected configurations, the line is the Pareto front: what no other "
-        "trial beats in both."
+        "Each dot is a trial (a random part of more than 2,000), large marks are the selected configurations, the line "
+        "is the Pareto front: what no other trial beats in both."
     )
     return head + figure_html(drawn["pareto"], "pareto", caption)
 
