@@ -143,8 +143,9 @@ def main() -> None:
         return partial(train_classifier, setting.fresh_network("benchmark"), batches, spec.original)
 
     for name in ["original", *arguments.methods.split(",")]:
+        run = prepare(name)  # outside of the trace: it may have to train the original first
         with traced() as trace:
-            prepare(name)()
+            run()
         passed = sum(e.images for e in trace.events if e is not None)
         times = [
             (seconds_of(prepare(name))[0], seconds_of(partial(replay, trace, images, labels))[0])
