@@ -17,13 +17,13 @@ import pandas as pd
 import pyarrow as pa
 
 from rem_study.confirmation import interval, mean_over_cells, regrets, whole_trials
+from rem_study.corruption_spec import RANKS
 from rem_study.health import Selection, examine
 from rem_study.space import SearchSpace
 
 CELL = ["dataset", "model", "cell"]
 KEY = [*CELL, "method"]
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
-RANKS = ("low", "medium", "medium_high", "high")
 PHASES = ("search", "transfer", "confirm")
 TIE = 1e-9
 
@@ -96,7 +96,7 @@ def corruption_order(frame: pd.DataFrame) -> list[str]:
 
     Measured regularity decides; where it is missing or equal, the rank (RANKS), then the name.
     """
-    rank = {name: place for place, name in enumerate(RANKS)}
+    rank: dict[str, int] = {name: place for place, name in enumerate(RANKS)}
 
     def key(name: str) -> tuple[float, int, str]:
         rows = frame[frame["corruption"] == name]

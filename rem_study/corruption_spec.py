@@ -5,13 +5,14 @@ Adding one: a class here, listed in `CorruptionSpec`, and its process in `rem_st
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from rem_study.frozen import Frozen, Int, LocalPath, PositiveInt
 
 Rank = Literal["low", "medium", "medium_high", "high"]
+RANKS: tuple[Rank, ...] = get_args(Rank)
 Class = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 

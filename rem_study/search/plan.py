@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rem_study.corruption_spec import RANKS
 from rem_study.rows import TrialKey, trial_key
 from rem_study.search.suggest import CellSearch, Score
 from rem_study.space import Configuration
@@ -27,7 +28,6 @@ Key = tuple[str, str]
 """(cell, method)."""
 
 ATTEMPTS = 2
-REGULARITY_RANKS = ("low", "medium", "medium_high", "high")
 
 
 @dataclass(frozen=True)
@@ -396,7 +396,7 @@ def _score(row: dict[str, Any]) -> Score:
 def _neighbours(cells: dict[str, Cell]) -> dict[str, list[str]]:
     """By cell, the adjacent ones: lower and higher discovery rate, lower and higher regularity, in this order."""
     rates = sorted({cell.discovery_rate for cell in cells.values()})
-    known = {rank: place for place, rank in enumerate(REGULARITY_RANKS)}
+    known: dict[str, int] = {rank: place for place, rank in enumerate(RANKS)}
     ranks = {c.corruption.name: known.get(c.corruption.regularity_rank or "", len(known)) for c in cells.values()}
     corruptions = sorted(ranks, key=ranks.__getitem__)  # those that nobody can rank come last, as listed
     names = {(cell.corruption.name, cell.discovery_rate): name for name, cell in cells.items()}
