@@ -9,11 +9,13 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rem_study import __version__
+from rem_study.beside import end_with, start_beside
 from rem_study.folder import CHECKSUMS, Folder, write_atomically
 from rem_study.rows import Row, TrialKey, trial_key
 from rem_study.spec import Study, canonical_json
@@ -39,7 +41,6 @@ def write_results(
     import pyarrow.parquet
 
     from rem_study.analysis import best, cells_frame, cells_table
-    from rem_study.report import write_report
 
     table = trials_of(rows, states, run_ids)
     trials = table.to_pandas()
@@ -55,7 +56,38 @@ def write_results(
         write_atomically(folder / file, data)
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {file}\n" for file, data in files.items())
     write_atomically(folder / CHECKSUMS, sums)
-    write_report(folder)
+    _write_report(folder)
+
+
+def _write_report(folder: Folder) -> None:
+    """`report.write_report` in a process of its own: what the figures of a large study take, half a gigabyte, does not
+    come on top of what the driver holds. Raises what `write_report` raises."""
+    process, connection = start_beside(__name__, "draw_report")
+    with process, connection:
+        try:
+            connection.send(folder)
+            error = connection.recv()
+        except (EOFError, OSError):
+            error = RuntimeError(f"{folder}: the process that draws the report was killed")
+        except BaseException:
+            process.kill()
+            raise
+    if error is not None:
+        raise error
+
+
+def draw_report(descriptor: int) -> None:
+    """What runs in that process: takes the folder from the pipe, sends back None or the error."""
+    connection = Connection(descriptor)
+    folder = connection.recv()
+    end_with(connection)
+    try:
+        from rem_study.report import write_report
+
+        write_report(folder)
+        connection.send(None)
+    except Exception as error:
+        connection.send(error)
 
 
 def trials_of(

@@ -7,14 +7,12 @@ driver it would hold the interpreter whenever the search wants it, for milliseco
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rem_study.beside import start_beside
 from rem_study.mlflow_runs import Selection, quicken_sqlite
 from rem_study.rows import Row, TrialKey
 from rem_study.tracking import TrackingWriter, logger
@@ -29,15 +27,8 @@ class TrackingProcess:
     """
 
     def __init__(self, uri: str, experiment: str, *, study_tags: Mapping[str, str]) -> None:
-        self._connection, theirs = Pipe()
         self._lost = 0
-        code = f"from rem_study.tracking_process import serve; serve({theirs.fileno()})"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        # A session of its own: Ctrl-C is for the driver, which then has it write what is left.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], env=environment, start_new_session=True
-        )
-        theirs.close()
+        self._process, self._connection = start_beside(__name__, "serve")
         self._send(uri, experiment, dict(study_tags))  # not as arguments: a URI may hold a password
 
     def __enter__(self) -> TrackingProcess:
