@@ -94,7 +94,8 @@ class GridSearcher(Searcher):
         losses: says why a worker was lost.
 
     Attributes:
-        failure: what keeps the study from going on, if anything: Tune would bury what is raised in here.
+        failure: what keeps the study from going on, if anything. `suggest` raises it: what is raised where a job has
+            ended, Tune buries, and it then asks for the next one for ever.
     """
 
     def __init__(self, plan: GridPlan, record: Callable[[dict[str, Any]], None], losses: Losses) -> None:
@@ -104,7 +105,9 @@ class GridSearcher(Searcher):
         self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job's config, None while all wait, `Searcher.FINISHED` at the end."""
+        """The next job's config, None while all wait, `Searcher.FINISHED` at the end. Raises `failure`."""
+        if self.failure is not None:
+            raise self.failure
         if self._plan.done():
             return Searcher.FINISHED
         job = self._plan.next_job()
@@ -120,24 +123,13 @@ class GridSearcher(Searcher):
         job = self._running.pop(trial_id, None)
         if job is None:
             return
-        if error or result is None or "record" not in result:
-            with self._failing():
-                self._lost(job, self._losses.take(trial_id))
-        else:
-            self._take(result)
-
-    def _take(self, result: dict[str, Any]) -> None:
-        with self._failing():
-            self._pass_on(json.loads(result["record"]))
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """What is raised inside ends the run."""
         try:
-            yield
-        except Exception as error:
-            self.failure = self.failure or error
-            raise
+            if error or result is None or "record" not in result:
+                self._lost(job, self._losses.take(trial_id))
+            else:
+                self._pass_on(json.loads(result["record"]))
+        except Exception as failure:
+            self.failure = self.failure or failure
 
     def _pass_on(self, record: dict[str, Any]) -> None:
         if record["state"] == "halted":
@@ -304,7 +296,6 @@ def run_grid(
         )
         try:
             tuner.fit()
-        except Exception:
-            if searcher.failure is None:
-                raise
-            raise searcher.failure from None
+        finally:
+            if searcher.failure is not None:
+                raise searcher.failure from None
