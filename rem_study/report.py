@@ -26,7 +26,9 @@ from rem_study.report_tables import (
     failed_trials,
     focus_of,
     methods_table,
+    objectives_table,
     pairs,
+    regret_tables,
     selected_table,
     spent,
     summary,
@@ -135,7 +137,7 @@ def page(
         "Weak cells": f"<h2>Weakest cells of {method_html(focus_of(cells))}</h2>{weakest_cells(cells)}",
         "Trade-off": _trade_off(drawn),
         "REM": _rem(drawn),
-        "Configurations": _configurations(cells, best),
+        "Configurations": _configurations(trials, cells, best),
         "Cost and failures": _cost(trials, cells, drawn),
         "Manifest": _manifest_section(study, manifest),
     }
@@ -232,8 +234,17 @@ def _rem(drawn: dict[str, Figure]) -> str:
     return "\n".join(parts)
 
 
-def _configurations(cells: pd.DataFrame, best: Any) -> str:
-    return "<h2>Selected configurations</h2>" + universal_table(best) + folded("of each cell", selected_table(cells))
+def _configurations(trials: pd.DataFrame, cells: pd.DataFrame, best: Any) -> str:
+    return "\n".join(
+        [
+            "<h2>Selected configurations</h2>",
+            universal_table(best),
+            regret_tables(trials),
+            folded("of each cell", selected_table(cells)),
+            "<h2>Choosing without clean labels</h2>",
+            objectives_table(trials),
+        ]
+    )
 
 
 def _cost(trials: pd.DataFrame, cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:

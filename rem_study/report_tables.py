@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 
 from rem_study import analysis, figures
+from rem_study.confirmation import regrets
 from rem_study.report_html import (
     absent,
     cell_link,
     counted,
     duration,
+    folded,
     interval,
     large,
     listed,
@@ -204,28 +206,74 @@ def selected_table(cells: pd.DataFrame) -> str:
 
 
 def universal_table(best: Any) -> str:
-    """The one configuration a method for the whole grid, from best.yaml (a mapping)."""
+    """Configurations for the whole grid, per method, from best.yaml (a mapping)."""
     universal = best.get("universal") if isinstance(best, dict) else None
     if not universal:
         return absent("No configuration was run in every cell: there is no universal one.")
     rows = []
     for method, found in universal.items():
-        score = found["utility_x_healed"]
-        frame = pd.Series({"score": score["mean"], "score_low": score["low"], "score_high": score["high"]})
-        rows.append(
-            {
-                "method": method_html(method),
-                "cell": "all (universal)",
-                "utility × healed, mean": interval(frame.astype(float), "score"),
-                "worst regret": number(found["worst_regret"]),
-                "configuration": configuration(json.dumps(found["config"])),
-            }
-        )
+        for choice, one in (("least worst regret", found), ("best mean", found.get("best_mean"))):
+            if one is None:
+                continue
+            score = one["utility_x_healed"]
+            frame = pd.Series({"score": score["mean"], "score_low": score["low"], "score_high": score["high"]})
+            rows.append(
+                {
+                    "method": method_html(method),
+                    "universal by": choice,
+                    "utility × healed, mean": interval(frame.astype(float), "score"),
+                    "worst regret": number(one["worst_regret"]),
+                    "configuration": configuration(json.dumps(one["config"])),
+                }
+            )
     note = (
-        '<p class="note"><b>Universal</b>: the configuration with the least worst regret, that is, how much worse '
-        "it is than the cell’s own choice where it is worst.</p>"
+        '<p class="note"><b>Universal</b>: one configuration for every cell. <b>Regret</b>: how much worse it is than '
+        "the cell’s own choice.</p>"
     )
-    return note + table(rows, text=["method", "cell", "configuration"])
+    return note + table(rows, text=["method", "universal by", "configuration"])
+
+
+def regret_tables(trials: pd.DataFrame) -> str:
+    """The regret of each candidate for the universal configuration in each cell, per method; nothing where the cells'
+    winners have not been run everywhere."""
+    shown = []
+    for method in sorted(trials["method"].unique()):
+        regret = regrets(trials, method)
+        if regret.empty:
+            continue
+        regret = regret.iloc[regret.max(axis=1).argsort()]
+        rows = [
+            {"configuration": configuration(str(config))}
+            | {cell: number(value, "+.3f") for cell, value in line.items()}
+            | {"worst": number(line.max(), "+.3f"), "mean": number(line.mean(), "+.3f")}
+            for config, line in regret.iterrows()
+        ]
+        title = f"regret of {figures.method_name(method)}’s candidates in every cell, fresh replicates"
+        shown.append(folded(title, table(rows, text=["configuration"])))
+    return "\n".join(shown)
+
+
+def objectives_table(trials: pd.DataFrame) -> str:
+    """What it costs to choose configurations without clean labels, per cell and method."""
+    costs = analysis.objectives_frame(trials)
+    if costs.empty:
+        return absent("Without clean labels nobody knows what choosing without them costs.")
+    by_mean = costs.groupby("method")["by_oracle"].mean().sort_values(ascending=False, kind="stable")
+    grid = costs.pivot(index="cell", columns="method", values="cost")
+    cells = [cell for cell in dict.fromkeys(trials["cell"]) if cell in grid.index]
+    rows = [
+        {"cell": cell_link(cell)}
+        | {figures.method_name(name): number(grid.at[cell, name], "+.3f") for name in by_mean.index}
+        for cell in cells
+    ]
+    means = {figures.method_name(name): f"<b>{number(grid[name].mean(), '+.3f')}</b>" for name in by_mean.index}
+    note = (
+        '<p class="note">Utility × healed of the trial that the oracle score would choose, minus that of the trial '
+        "that the score without clean labels would choose. A positive number is lost by not having clean labels.</p>"
+    )
+    return (
+        note + table([{"cell": "<b>mean</b>"} | means], text=["cell"]) + folded("per cell", table(rows, text=["cell"]))
+    )
 
 
 def configuration(config: str | None) -> str:

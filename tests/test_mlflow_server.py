@@ -71,7 +71,7 @@ def database(tmp_path_factory) -> Iterator[str]:
         run("pg_ctl", "start", "--wait", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options)
         try:
             run("createdb", "--host=127.0.0.1", f"--port={port}", "mlflow")
-            yield f"postgresql://{user}@127.0.0.1:{port}/mlflow"
+            yield f"postgresql+psycopg2://{user}@127.0.0.1:{port}/mlflow"
         finally:
             run("pg_ctl", "stop", "--mode=immediate", "-D", str(folder / "data"))
     finally:
@@ -102,6 +102,7 @@ class Server:
         wait_until(self.answers, pause=0.5)
 
     def answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
                 return answer.read() == b"OK"

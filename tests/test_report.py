@@ -153,7 +153,7 @@ def test_sections_come_in_the_order_a_reader_asks(html: str) -> None:
     assert overview.index("REM has the highest mean") < overview.index('id="utility_x_healed"')
     heads = re.findall(r"<h2>(.*?)</h2>", overview)
     assert [head.split()[0] for head in heads] == [
-        *("The", "Methods", "Weakest", "Healed", "What", "Selected", "Cost", "Failed", "Manifest", "Study")
+        *("The", "Methods", "Weakest", "Healed", "What", "Selected", "Choosing", "Cost", "Failed", "Manifest", "Study")
     ]
 
 
@@ -189,6 +189,37 @@ def test_confirmed_intervals_the_universal_configuration_and_spread_are_shown(tm
     assert "0.077" in page and "lr=0.125" in page
     assert "REM · standard deviation over replicates: 0.014" in page  # 0.9 and 0.88
     assert (tmp_path / "figures" / "spread.pdf").is_file()
+
+
+def test_what_choosing_without_clean_labels_costs_is_told_per_cell() -> None:
+    rows = study_rows()
+    for row in rows:  # without clean labels, the worse of two trials looks better for REM on poison at 0.1
+        misled = row["method"] == "rem" and row["cell"] == "poison@0.1"
+        row["score_oracle"] = row["score"]
+        row["score_deployable"] = None if row["score"] is None else -row["score"] if misled else row["score"]
+    shown = report_tables.objectives_table(analysis.trials_table(rows).to_pandas())
+    mean, *cells = re.findall(r"<tr>(.*?)</tr>", shown.split("<tbody>", 1)[1])
+    assert re.findall(r"[+–][\d.]*", mean) == ["+0.025", "+0.000"]
+    assert {cell for cell in cells if "+0.100" in cell} == {cell for cell in cells if "poison@0.1<" in cell}
+    unknown = [row | {"utility_x_healed": None, "score_oracle": None} for row in rows]
+    assert "nobody knows" in report_tables.objectives_table(analysis.trials_table(unknown).to_pandas())
+
+
+def test_the_regret_matrix_is_shown_where_winners_ran_everywhere(tmp_path: Path) -> None:
+    assert report_tables.regret_tables(analysis.trials_table(study_rows()).to_pandas()) == ""
+    rows = [row for row in study_rows() if row["method"] == "rem"]
+    fresh = []
+    for (
+        row
+    ) in rows:  # every cell's winner is its trial 1; the same text in every cell, so one candidate and the default
+        own = {**row, "replicate": 0, "config": {"trial": row["trial"]}}
+        fresh.append({**own, "phase": "confirm", "proposed_by": "selected" if row["trial"] else "default"})
+    table = analysis.trials_table([row | {"config": {"trial": row["trial"]}} for row in rows] + fresh).to_pandas()
+    shown = report_tables.regret_tables(table)
+    lines = re.findall(r"<tr>(.*?)</tr>", shown.split("<tbody>", 1)[1])
+    assert len(lines) == 2
+    assert "trial=1" in lines[0] and lines[0].count("+0.000") == 6  # four cells, worst, mean
+    assert "trial=0" in lines[1] and lines[1].count("+0.100") == 6
 
 
 def test_every_cell_has_a_page_that_its_square_leads_to(html: str) -> None:
