@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.data import Dataset
-from rem_study.errors import InputError, TrackingError
+from rem_study.errors import InputError
 from rem_study.export import read_table
 from rem_study.folder import Folder
 from rem_study.space import Configuration
 from rem_study.spec import Study
 from rem_study.store import locked
 from rem_study.study import load_resolved
+from rem_study.tracking import tracking_errors
 from rem_study.tracking_place import tracking_place
 
 ALIAS = "champion"
@@ -178,13 +178,13 @@ class _Client:
 
     def version_of(self, name: str, tags: dict[str, str]) -> str | None:
         """The version that carries these tags, if there is one."""
-        with _one_line(self._uri):
+        with tracking_errors(self._uri):
             versions = self._client.search_model_versions(f"name = '{name}'")
         return next((str(v.version) for v in versions if tags.items() <= v.tags.items()), None)
 
     def alias(self, name: str, alias: str, version: str) -> None:
         """Let `models:/NAME@ALIAS` be this version."""
-        with _one_line(self._uri):
+        with tracking_errors(self._uri):
             self._client.set_registered_model_alias(name, alias, version)
 
     def log(self, network: nn.Module, example: Any, name: str, run_id: str | None, tags: dict[str, str]) -> str:
@@ -201,7 +201,7 @@ class _Client:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
         )
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        with _one_line(self._uri):
+        with tracking_errors(self._uri):
             mlflow.set_tracking_uri(self._uri)
             mlflow.set_registry_uri(self._uri)
             before = self._client.get_run(run_id) if run_id else None
@@ -221,14 +221,3 @@ class _Client:
             for key, value in tags.items():
                 self._client.set_model_version_tag(name, version, key, value)
         return version
-
-
-@contextmanager
-def _one_line(uri: str) -> Iterator[None]:
-    from rem_study.tracking import redact
-
-    try:
-        yield
-    except Exception as error:  # MLflow has no common base for what its stores raise
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise TrackingError(redact(f"MLflow at {uri}: {text}")) from None

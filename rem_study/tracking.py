@@ -201,14 +201,14 @@ def sync(
         trials.setdefault(trial_key(row), []).append(row)
     times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
     study = StudyRuns(uri, experiment, artifact_location, study_tags or {})
-    with _tracking_errors(uri):
+    with tracking_errors(uri):
         study.connect()
         study.open(start_time=min(times, default=None))
         written = 0
         for key, own in trials.items():
             written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))
     selections, paths = derived(study.run_ids())
-    with _tracking_errors(uri):
+    with tracking_errors(uri):
         if selections:
             study.highlight(selections)
         for path in paths:
@@ -218,7 +218,8 @@ def sync(
 
 
 @contextmanager
-def _tracking_errors(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
+    """Whatever MLflow raises inside becomes a TrackingError of one line without credentials."""
     try:
         yield
     except Exception as error:  # MLflow has no common base for what its stores raise
