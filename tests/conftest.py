@@ -99,7 +99,7 @@ def local_ray() -> Iterator[None]:
 
     for attempt in (2, 1, 0):
         try:
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
             break
         except Exception:
             ray.shutdown()

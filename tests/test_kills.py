@@ -56,7 +56,7 @@ def moments() -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, moment", enumerate(moments()))
+@pytest.mark.parametrize("number, moment", list(enumerate(moments())))
 def test_a_driver_killed_at_a_random_moment_resumes_to_the_same_tables(undisturbed, tmp_path, number, moment):
     """Every fourth with a Ray of its own, which must go with it; the others on a cluster that lives on."""
     path, folder = study_file(tmp_path, **ALL_PHASES), tmp_path / "cheap"

@@ -210,6 +210,8 @@ def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[No
             ray.shutdown()
             if not attempt:
                 where = f"at {address} cannot be reached" if address else "cannot be started here"
+                if address and "RAY_AUTH_MODE" not in os.environ:
+                    where += " (if it asks for a token: RAY_AUTH_MODE=token)"
                 raise ClusterError(f"Ray {where}: {' '.join(str(error).split())}"[:500]) from error
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     try:
