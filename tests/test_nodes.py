@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,8 @@ class Nodes:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
+        # Each its own, as on machines of their own: nodes that start at once would take each other's sockets.
+        self._temporary = Path("/tmp") / f"rem-nodes-{os.getpid()}"  # a socket's path holds 107 characters at most
         self._raylets: dict[int, subprocess.Popen] = {}
 
     def start(self) -> None:
@@ -98,12 +101,13 @@ class Nodes:
             process.wait()
         with contextlib.suppress(OSError):
             sh("ip", "link", "delete", "rem-br")
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _ray(self, node: int, *options: str) -> None:
         where = ["ip", "netns", "exec", f"rem-{node}"] if node > 1 else []
         ray = str(Path(sys.executable).with_name("ray"))
         command = [*where, ray, "start", "--block", f"--node-ip-address={NETWORK}.{node}", "--disable-usage-stats"]
-        command += ["--object-store-memory=100000000", *options]
+        command += ["--object-store-memory=100000000", f"--temp-dir={self._temporary / str(node)}", *options]
         # Where a token lies in the home folder `ray start` asks for it; a driver that names an address shows none.
         open_to_all = os.environ | {"RAY_AUTH_MODE": "disabled"}
         with open(self._logs / f"node-{node}.log", "ab") as log:
