@@ -196,7 +196,7 @@ def at_record(folder: Path, number: int, act) -> threading.Thread:
         wait_until(lambda: records(folder) >= number)
         act()
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
+import ray.cloudpickle
 from cheap import (
     RECORDS,
     Cheap,
@@ -38,6 +40,9 @@ def sh(*words: str) -> str:
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
+
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see the folder of the tests
 
 
 class Slow(Cheap):
@@ -118,8 +123,6 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory) -> Iterator[Nodes]:
-    import ray
-
     made = Nodes(tmp_path_factory.mktemp("nodes"))
     try:
         try:
@@ -141,8 +144,6 @@ def nodes(tmp_path_factory) -> Iterator[Nodes]:
 
 
 def alive() -> int:
-    import ray
-
     return sum(node["Alive"] for node in ray.nodes())
 
 
@@ -156,7 +157,7 @@ def disturbed(root: Path, disturb: Callable[[Path], None]) -> Path:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     outcome = launch(study_file(root, resources={"concurrent": 3}), root, worker=Slow)
     thread.join()
