@@ -48,7 +48,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers
 class Slow(Cheap):
     """Long enough for a node to be missed while the study runs."""
 
-    pace = 1.0
+    pace = 2.5
 
 
 class Nodes:
