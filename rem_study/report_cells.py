@@ -8,8 +8,8 @@ from html import escape
 import pandas as pd
 
 from rem_study import analysis, plots
-from rem_study.report_html import absent, figure_html, folded, interval, large, method_html, number, table
-from rem_study.report_tables import configuration
+from rem_study.report_html import absent, figure_html, folded, method_html, number, table
+from rem_study.report_tables import configuration, measured
 
 PARALLEL_AT_MOST = 300
 """Drawings of parallel coordinates in one report; of a larger grid only REM's are drawn."""
@@ -60,21 +60,7 @@ def _way(name: str, word: str) -> str:
 
 def _methods(rows: pd.DataFrame) -> str:
     confirmed = rows["utility_x_healed_low"].notna().any()
-    lines = [
-        {
-            "method": method_html(row["method"]),
-            "utility × healed" + (" [95 %]" if confirmed else ""): interval(row),
-            "healed": number(row["healed"]),
-            "utility": number(row["utility"]),
-            "default": number(row["default_utility_x_healed"]),
-            "gain" + (" [95 %]" if confirmed else ""): interval(row, "gain", "+.3f"),
-            "replicates": str(row["replicates"]),
-            "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "sample passes": large(row["sample_passes"]),
-            "health": escape(row["health"] or "–"),
-        }
-        for _, row in rows.iterrows()
-    ]
+    lines = [{"method": method_html(row["method"])} | measured(row) for _, row in rows.iterrows()]
     best = [place for place, won in enumerate(analysis.wins(rows)) if won]
     note = "" if confirmed else absent("Not confirmed on fresh replicates: there are no intervals.")
     return table(lines, text=["method", "health"], best=best) + note

@@ -172,21 +172,28 @@ def cells_table(cells: pd.DataFrame) -> str:
             "cell": cell_link(row["cell"]),
             "regularity": number(row["regularity"], ".2f"),
             "method": method_html(row["method"]),
-            "utility × healed": interval(row),
-            "healed": number(row["healed"]),
-            "utility": number(row["utility"]),
-            "default": number(row["default_utility_x_healed"]),
-            "gain": interval(row, "gain", "+.3f"),
-            "spread": number(row["spread"]),
-            "replicates": str(row["replicates"]),
-            "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "sample passes": large(row["sample_passes"]),
-            "health": escape(row["health"] or ""),
         }
+        | measured(row)
         for _, row in cells.iterrows()
     ]
     best = [place for place, won in enumerate(analysis.wins(cells)) if won]
     return table(rows, text=["cell", "method", "health"], best=best)
+
+
+def measured(row: pd.Series) -> dict[str, str]:
+    """What is known of one (cell, method); with 95 % intervals where its configuration was confirmed."""
+    return {
+        "utility × healed": interval(row),
+        "healed": number(row["healed"]),
+        "utility": number(row["utility"]),
+        "default": number(row["default_utility_x_healed"]),
+        "gain": interval(row, "gain", "+.3f"),
+        "spread": number(row["spread"]),
+        "replicates": str(row["replicates"]),
+        "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
+        "sample passes": large(row["sample_passes"]),
+        "health": escape(row["health"] or "–"),
+    }
 
 
 def selected_table(cells: pd.DataFrame) -> str:
