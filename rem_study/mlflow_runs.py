@@ -264,10 +264,10 @@ class StudyRuns:
 
 def make_client(uri: str) -> Any:
     """MLflow's client of a store, which keeps quiet. Imports MLflow, which takes seconds."""
-    # For MLflow as a whole, where the user has not said otherwise: no telemetry, no line a run, and no
-    # retries below the writer's own (MLflow's take minutes, and log a line each).
+    # For MLflow as a whole, where the user has not said otherwise: no telemetry, no line a run, no traceback of what it
+    # raises as well, and no retries below the writer's own (MLflow's take minutes, and log a line each).
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient  # seconds: not before the writer's thread needs it
