@@ -27,7 +27,7 @@ from rem_study.mlflow_runs import KEY
 from rem_study.study import launch
 
 pytestmark = pytest.mark.slow
-METRICS = ("healed", "utility", "test_accuracy", "utility_x_healed", "score_oracle", "score_deployable", "regularity")
+METRICS = ("healed", "utility", "test_accuracy", "utility_x_healed", "score_oracle", "score_deployable")
 
 
 def free_port() -> int:
