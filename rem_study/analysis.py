@@ -269,7 +269,7 @@ def methods_frame(cells: pd.DataFrame) -> pd.DataFrame:
 def universal(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """By method, one configuration for all cells: the one with the least worst regret.
 
-    Where each cell's winner ran in every cell (`confirm.everywhere`), candidates are the winners and the default, on
+    Where what was confirmed ran in every cell (`confirm.everywhere`), candidates are that and the default, on
     fresh replicates, with the interval of the mean over cells. Otherwise they are the search trials that happen to
     have finished in every cell, the default among them.
     Regret in a cell: the selected utility × healed minus this configuration's, on the report split (negative

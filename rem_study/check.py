@@ -26,8 +26,8 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     for method, space in study.spaces.items():
         a_cell = study.trials(method)
         confirmed = min(spec.confirm.top + 1, a_cell) if fresh else 0
-        if spec.confirm.everywhere:  # every cell's winner and the default, unless some are the same
-            confirmed = min(cells + spec.confirm.top, a_cell)
+        if spec.confirm.everywhere:  # every cell's selected ones and the default, unless some are the same
+            confirmed = cells * min(spec.confirm.top, a_cell - 1) + 1
         total += cells * a_cell
         runs = cells * (a_cell * replicates + confirmed * fresh)
         rows += runs

@@ -228,7 +228,7 @@ class ConfirmSpec(Frozen):
     )
     top: PositiveInt = Field(1, description="how many of each (cell, method)'s best configurations are confirmed")
     everywhere: bool = Field(
-        False, description="also run every cell's best configuration in all other cells, for the universal one"
+        False, description="also run what is confirmed in one cell in all the others, for the universal configuration"
     )
 
     @model_validator(mode="after")

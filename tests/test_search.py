@@ -1,5 +1,6 @@
 """The search of a cell: the same whatever the timing, and whole again after an interruption."""
 
+import json
 import random
 import statistics
 from pathlib import Path
@@ -164,6 +165,17 @@ def test_the_whole_study_is_the_same_on_any_number_of_workers_and_after_a_stop(s
     random.Random(0).shuffle(rows)  # the log's order is that of finishing, which says nothing
     rows += run(GridPlan(study(**fields), ORIGINALS, rows), workers=3, timing=5)
     assert keyed(rows) == whole
+
+
+def test_what_is_confirmed_in_one_cell_runs_in_every_cell_on_the_same_fresh_replicates():
+    places = {}
+    for one in run(GridPlan(study(**EVERYTHING), [], [])):
+        if one["phase"] != "search":
+            key = one["method"], json.dumps(one["config"], sort_keys=True)
+            places.setdefault(key, []).append((one["cell"], one["replicate"]))
+    cells = GridPlan(study(**EVERYTHING), [], []).cells
+    assert all(sorted(ran) == sorted((cell, r) for cell in cells for r in (3, 4)) for ran in places.values())
+    assert len(places) > 2 * (1 + len(cells))  # two a cell and the default, less what is the same
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "nsga2"])

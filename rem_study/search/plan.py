@@ -348,7 +348,7 @@ class GridPlan:
         candidates: list[tuple[str, Configuration]] = []
         for cell in self.cells:
             search = self._searches[cell, method]
-            for number in search.ranking()[:1]:
+            for number in search.ranking()[: self.study.spec.confirm.top]:
                 if all(search.configurations[number] != known for _, known in candidates):
                     candidates.append((cell, search.configurations[number]))
         default = self.study.spaces[method].defaults
