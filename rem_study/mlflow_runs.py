@@ -15,12 +15,14 @@ import math
 import numbers
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rem_study.folder import write_atomically
 from rem_study.rows import Row, TrialKey, trial_key
 
 KEY = "rem_study.key"
@@ -274,7 +276,22 @@ def make_client(uri: str) -> Any:
 
     if database := _sqlite_file(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
+        if not database.exists():
+            _create(database)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _create(database: Path) -> None:
+    """Let MLflow make its tables elsewhere, and put the file in its place whole: where a full disk or a kill cuts
+    their making short, MLflow can never use it again."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(prefix="rem-study-mlflow-") as place:
+        made = Path(place) / database.name
+        store = SqlAlchemyStore(f"sqlite:///{made}", (database.parent / "artifacts").as_uri())
+        store.engine.dispose()
+        if not database.exists():  # another study's writer may have been faster
+            write_atomically(database, made.read_bytes())
 
 
 def quicken_sqlite() -> None:

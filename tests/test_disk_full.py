@@ -112,6 +112,7 @@ def goes_on(disk: Path, path: Path, undisturbed: Path) -> None:
     with ended(drive(path, disk, *on_this_ray())) as driver:
         _, errors = driver.communicate(timeout=240)
         assert driver.returncode == 0, errors
+        assert "MLflow" not in errors
     assert records(disk / "cheap") == RECORDS
     assert_each_replicate_once(disk / "cheap")
     assert_equal_tables(undisturbed, disk / "cheap")

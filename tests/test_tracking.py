@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -401,3 +402,26 @@ def test_marking_again_or_by_sync_changes_nothing(make_uri):
     tags = {"objective": "score_oracle"}
     assert sync(synced_uri, STUDY, rows, derived=lambda run_ids: (chosen, ()), study_tags=tags) == 2
     assert picture(synced_uri) == picture(uri)
+
+
+def test_a_database_whose_making_is_cut_short_is_made_again(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as small:
+        small.setattr("rem_study.mlflow_runs.write_atomically", full)
+        with pytest.raises(OSError, match="No space left"):
+            mlflow_runs.make_client(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    code = f"from rem_study.mlflow_runs import make_client; make_client({uri!r}).search_experiments()"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(scratch)}) as process:
+        while process.poll() is None and not any(file.stat().st_size for file in scratch.glob("*/mlflow.db")):
+            time.sleep(0.001)
+        assert process.poll() is None
+        process.kill()  # amid MLflow's making of its tables
+    assert list(scratch.glob("*/mlflow.db")) and not (tmp_path / "mlflow.db").exists()
+    assert mlflow_runs.make_client(uri).search_experiments()[0].name == "Default"
