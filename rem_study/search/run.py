@@ -219,7 +219,18 @@ def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[No
     finally:
         ray.shutdown()
     if address is None and not keep_logs():
-        shutil.rmtree(session, ignore_errors=True)
+        _remove_sessions(session.parent)
+
+
+def _remove_sessions(folder: Path) -> None:
+    """The folders of this process's local Rays, of starts that failed too; what is still ending may write there yet."""
+    for _ in range(50):
+        left = list(folder.glob(f"session_*_{os.getpid()}"))
+        if not left:
+            return
+        for session in left:
+            shutil.rmtree(session, ignore_errors=True)
+        time.sleep(0.1)
 
 
 @contextmanager
