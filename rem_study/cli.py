@@ -139,11 +139,11 @@ def submit(
     commands += f"to stop it:  ray job stop {job} --address {cluster.address}"
     if not submitted.new and not follow:
         raise InputError(f"{study}: the study is running already, as job {job}. Follow it: {_again()} --follow")
-    click.echo(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
-    if not follow:
-        click.echo(f"to look:     {commands}", err=True)
-        return
-    try:
+    try:  # from here on the job is there, whenever Ctrl-C comes
+        click.echo(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
+        if not follow:
+            click.echo(f"to look:     {commands}", err=True)
+            return
         failure = cluster.follow(job, lambda text: click.echo(text, nl=False))
     except KeyboardInterrupt:
         click.echo(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
