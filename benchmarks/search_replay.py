@@ -37,7 +37,7 @@ TARGETS = ["score_oracle", "utility_x_healed", "sample_passes"]
 BUDGET = 64
 
 MEDIAN = {"pruner": {"name": "median"}}
-NEIGHBOURS = {"neighbours": {"from_trial": 4}}
+NEIGHBOURS = {"neighbours": {"from_trial": 12}}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"sampler": {"name": "random"}},
     "random + pruning": {"sampler": {"name": "random"}} | MEDIAN,
