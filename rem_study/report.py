@@ -56,6 +56,8 @@ def write_report(folder: Folder) -> Folder:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
     study = read_yaml(folder, "study.yaml") if (folder / "study.yaml").is_file() else {}
     best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
+    later = [name for name in analysis.TRIALS_SCHEMA.names if name not in trials]
+    trials = trials.reindex(columns=[*trials.columns, *later])  # an earlier version's table lacks some: unknown
     cells = analysis.with_spread(cells, trials)
     drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)

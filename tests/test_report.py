@@ -265,6 +265,13 @@ def test_a_study_file_of_another_version_costs_the_importances_alone(tmp_path: P
     assert "no search space that this version can read" in page and "colour" in page
 
 
+def test_a_table_of_an_earlier_version_has_a_report_too(tmp_path: Path) -> None:
+    write_study(tmp_path, study_rows())
+    table = pq.read_table(tmp_path / "trials.parquet")
+    pq.write_table(table.drop_columns(["proposed_by"]), tmp_path / "trials.parquet")
+    assert "REM has the highest mean" in report.write_report(tmp_path).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("missing", ["trials.parquet", "cells.parquet"])
 def test_a_missing_table_is_one_line_that_names_it(tmp_path: Path, missing: str) -> None:
     (write_study(tmp_path, study_rows()) / missing).unlink()
