@@ -1,9 +1,9 @@
 """Search strategies replayed on the table of `search_table.py`: what a search spends to get as far as random search.
 
 The table is continued between its points by extremely randomised trees, for the selection score, the reported utility ×
-healed and the sample passes. A strategy is a study file's fields; what runs is
-the product's own plan, samplers and pruners, on these answers instead of training. Quality at any moment: the reported
-score of each cell's best configuration so far (by its selection score, whole trials only), averaged over the cells.
+healed and the sample passes. A strategy is a study file's fields; what runs is the product's own plan,
+samplers and pruners, on these answers instead of training. Quality at any moment: the reported score of
+each cell's best configuration so far (by its selection score, whole trials only), averaged over the cells.
 
 Printed for each strategy: the final quality, and the sample passes at which its mean curve first reaches what random
 search has at the end of its whole budget (64 trials a cell, 3 replicates), as a share of what random search spends.
@@ -37,7 +37,7 @@ TARGETS = ["score_oracle", "utility_x_healed", "sample_passes"]
 BUDGET = 64
 
 MEDIAN = {"pruner": {"name": "median"}}
-NEIGHBOURS = {"neighbours": {"from_trial": 12}}
+NEIGHBOURS = {"neighbours": {"from_trial": 4}}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"sampler": {"name": "random"}},
     "random + pruning": {"sampler": {"name": "random"}} | MEDIAN,
