@@ -1,4 +1,4 @@
-"""One study launched again a hundred times, each time with work left: nothing is left behind by any of them."""
+"""The smoke study launched again a hundred times, each time with work left: nothing is left behind by any of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cheap import Cheap, drive, study_file, trials, wait_until
+from cheap import Cheap, study_file, trials, wait_until
 
 from rem_study.store import read_log, segments
 
 pytestmark = pytest.mark.slow
 RELAUNCHES = 100
-REAL_RELAUNCHES = 10
 SMOKE = Path(__file__).parents[1] / "studies" / "smoke.yaml"
 
 
@@ -83,11 +82,18 @@ def forget_the_last_record(log: Path) -> None:
         last.unlink()
 
 
-def soak(launch: Callable[[], subprocess.Popen], folder: Path, place: Place, times: int) -> None:
-    """Launch again and again, all in this process's group, and look after each what is left of it."""
+def test_a_hundred_relaunches_of_the_smoke_study_leave_nothing_behind(tmp_path, place):
+    command = [sys.executable, "-m", "rem_study.cli", "launch", str(SMOKE), "--root", str(tmp_path)]
+    folder = tmp_path / "smoke"
+
+    def launch() -> subprocess.Popen:  # in this process's own group
+        return subprocess.Popen(
+            command, env=place.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
     assert launch().wait(timeout=300) == 0
     before = trials(folder)
-    for _ in range(times):
+    for _ in range(RELAUNCHES):
         forget_the_last_record(folder / "log")
         with launch() as driver:
             _, errors = driver.communicate(timeout=300)
@@ -96,20 +102,6 @@ def soak(launch: Callable[[], subprocess.Popen], folder: Path, place: Place, tim
     assert trials(folder).equals(before)
     assert not read_log(folder / "log")[1]
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
-
-
-def test_a_hundred_relaunches_leave_nothing_behind(tmp_path, place):
-    path = study_file(tmp_path, budget={"trials": 2, "replicates": 1}, resources={"concurrent": 2})
-    same_group = {"start_new_session": False, "env": place.environment}
-    soak(lambda: drive(path, tmp_path, **same_group), tmp_path / "cheap", place, RELAUNCHES)
-
-
-def test_real_relaunches_of_the_smoke_study_leave_nothing_behind(tmp_path, place):
-    command = [sys.executable, "-m", "rem_study.cli", "launch", str(SMOKE), "--root", str(tmp_path)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    soak(
-        lambda: subprocess.Popen(command, env=place.environment, **streams), tmp_path / "smoke", place, REAL_RELAUNCHES
-    )
 
 
 def descriptors() -> int:
