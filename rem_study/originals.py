@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from rem_study.evaluation import accuracy, given_label_accuracy, predict, test_p
 from rem_study.folder import Folder, write_atomically
 from rem_study.models import build_model
 from rem_study.models.split import SplitNetwork
+from rem_study.precision import computing_in
 from rem_study.processes import FindGroup, Group, whole_class
 from rem_study.seeds import derive_seed, generator, seeded
 from rem_study.semantic import group_alike
@@ -78,12 +80,11 @@ class Setting:
         stored = self.originals.load(key) if self.originals else None
         if stored is None:
             network = first.fresh_network("clean")
-            passes = _train(first, network, CorruptedTrainingSet(self.dataset, None), "clean")
+            with first.computing():
+                passes = _train(first, network, CorruptedTrainingSet(self.dataset, None), "clean")
+                right = accuracy(test_predictions(network, self.dataset), self.dataset.test_labels)
             train, test = group_alike(network, self.dataset, spec, self.spec.seed)
-            facts = {
-                "test_accuracy": accuracy(test_predictions(network, self.dataset), self.dataset.test_labels),
-                "sample_passes": passes,
-            }
+            facts = {"test_accuracy": right, "sample_passes": passes}
             stored = Original({"train": train, "test": test}, facts)
             if self.originals:
                 self.originals.save(key, stored)
@@ -107,6 +108,10 @@ class Setting:
             network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
         return network.to(images.device)
 
+    def computing(self) -> AbstractContextManager[None]:
+        """Inside, networks run in the study's precision."""
+        return computing_in(self.spec.precision, self.dataset.train_images.device)
+
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
         spec = self.corruption_spec
@@ -118,6 +123,7 @@ class Setting:
             "augment": repr(self.dataset.augmentation),
             "model": self.spec.model.model_dump(mode="json"),
             "recipe": self.spec.original.model_dump(mode="json"),
+            "precision": self.spec.precision,
             "seed": self.spec.seed,
             "replicate": self.replicate,
             "code": code_fingerprint(),
@@ -148,7 +154,16 @@ def _hash_of(files: Iterable[Path]) -> str:
 _PACKAGE = Path(__file__).parent
 
 _CODE = (
-    *("sources.py", "data.py", "corruption.py", "processes.py", "given.py", "semantic.py", "training.py"),
+    *(
+        "sources.py",
+        "data.py",
+        "corruption.py",
+        "processes.py",
+        "given.py",
+        "semantic.py",
+        "training.py",
+        "precision.py",
+    ),
     *("models/resnet9.py", "models/vit.py", "models/torchvision_model.py", "models/split.py", "models/redirect.py"),
 )
 
@@ -252,18 +267,19 @@ def train_original(setting: Setting) -> Original:
     dataset, corruption = setting.dataset, setting.draw()
     training_set = CorruptedTrainingSet(dataset, corruption)
     network = setting.fresh_network("original")
-    passes = _train(setting, network, training_set, "original")
     everything = torch.arange(len(training_set), device=training_set.device)
     images, labels = fresh_samples(corruption.process, dataset, setting.spec.seed, setting.replicate)
     indices = torch.arange(len(labels), device=labels.device)
-    regularity = accuracy(predict(network, lambda ids: network(images[ids]), indices), labels)
-    facts = {
-        "regularity": None if math.isnan(regularity) else regularity,
-        "memorised": given_label_accuracy(network, training_set, corruption.ids.to(training_set.device)),
-        "train_accuracy": given_label_accuracy(network, training_set, everything),
-        "test_accuracy": accuracy(test_predictions(network, dataset), dataset.test_labels),
-        "sample_passes": passes,
-    }
+    with setting.computing():
+        passes = _train(setting, network, training_set, "original")
+        regularity = accuracy(predict(network, lambda ids: network(images[ids]), indices), labels)
+        facts = {
+            "regularity": None if math.isnan(regularity) else regularity,
+            "memorised": given_label_accuracy(network, training_set, corruption.ids.to(training_set.device)),
+            "train_accuracy": given_label_accuracy(network, training_set, everything),
+            "test_accuracy": accuracy(test_predictions(network, dataset), dataset.test_labels),
+            "sample_passes": passes,
+        }
     return Original({name: value.cpu() for name, value in network.state_dict().items()}, facts)
 
 

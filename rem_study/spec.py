@@ -92,6 +92,9 @@ ModelSpec = Annotated[
 ]
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 class RecipeSpec(Frozen):
     """How the original is trained; `retrain` uses it again."""
 
@@ -283,6 +286,11 @@ class StudySpec(Frozen):
     data: DataSpec = DataSpec()
     model: ModelSpec = ResNet9Spec()
     original: OriginalSpec = RecipeSpec()
+    precision: Precision = Field(
+        "float32",
+        description="bfloat16: convolutions and matrix products in bfloat16, by PyTorch's automatic mixed precision; "
+        "for originals and trials alike",
+    )
     corruptions: Annotated[tuple[CorruptionSpec, ...], Field(min_length=1, strict=False)]
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1, strict=False)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]

@@ -17,6 +17,7 @@ from rem_study.data import report_half
 from rem_study.errors import UnlearningError
 from rem_study.evaluation import accuracy, predict_training, test_predictions
 from rem_study.originals import Original, OriginalStore, Setting
+from rem_study.precision import computing_in
 from rem_study.seeds import derive_seed
 from rem_study.space import Configuration
 from rem_study.spec import CorruptionSpec, StudySpec, cell_name
@@ -101,6 +102,7 @@ def pose(spec: StudySpec, cell: Cell, replicate: int, originals: OriginalStore, 
         fresh_network=lambda: setting.fresh_network("retrain"),
         corrupted_ids=corruption.ids.to(data.device),
         cell_cache=_CELL_CACHES.of((setting.key(), cell.discovery_rate, device)),
+        precision=spec.precision,
     )
     return PosedTask(task, setting, corruption, original)
 
@@ -161,11 +163,12 @@ def evaluate(
     dataset = setting.dataset
     data = CorruptedTrainingSet(dataset, corruption)
     everything = torch.arange(len(data), device=data.device)
-    train = predict_training(network, data, everything).cpu()
+    with computing_in(spec.precision, data.device):
+        train = predict_training(network, data, everything).cpu()
+        test = test_predictions(network, dataset).cpu()
     given = data.labels.cpu()
     forget, retain = split_ids(corruption, cell.discovery_rate, len(data))
 
-    test = test_predictions(network, dataset).cpu()
     test_labels = dataset.test_labels.cpu()
     reporting = report_half(len(test_labels), spec.seed, "test")
     selecting = ~reporting

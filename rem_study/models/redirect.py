@@ -143,7 +143,8 @@ class _WideNorm(nn.Module):
             return self.base(x)
         old = self.base.num_features
         mask = masks[self.site][:, :, None, None]
-        return torch.cat([self.base(x[:, :old]), self.new(x[:, old:]) * mask], dim=1)
+        new = self.new(x[:, old:])
+        return torch.cat([self.base(x[:, :old]), new * mask.to(new.dtype)], dim=1)
 
 
 class _BypassedNorm(nn.Module):
@@ -162,7 +163,7 @@ def _masked(x: Tensor, old: int, mask: Tensor, channel_dim: int) -> Tensor:
     kept, new = x.narrow(channel_dim, 0, old), x.narrow(channel_dim, old, mask.shape[1])
     between = [1] * (x.ndim - 2)
     mask = mask.view(len(mask), -1, *between) if channel_dim == 1 else mask.view(len(mask), *between, -1)
-    return torch.cat([kept, new * mask], dim=channel_dim)
+    return torch.cat([kept, new * mask.to(x.dtype)], dim=channel_dim)
 
 
 class ExpandedNetwork(nn.Module):

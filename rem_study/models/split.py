@@ -41,10 +41,10 @@ class _Gate(nn.Module):
         between = [1] * (x.ndim - 2)
         shape = [-1, *between] if self.channel_dim == 1 else [*between, -1]
         if self.mask is None:
-            return x * self.scale.view(1, *shape)
+            return x * self.scale.to(x.dtype).view(1, *shape)
         memory = x.shape[self.channel_dim] - self.own
         kept = x.narrow(self.channel_dim, 0, self.own)
-        new = x.narrow(self.channel_dim, self.own, memory) * self.mask.view(len(self.mask), *shape)
+        new = x.narrow(self.channel_dim, self.own, memory) * self.mask.to(x.dtype).view(len(self.mask), *shape)
         if self.sum is not None:
             self.sum += new.movedim(self.channel_dim, -1).reshape(len(x), -1, memory).mean(1).sum(0)
         if self.constant is not None:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from rem_study.corruption import Batch, CorruptedTrainingSet
 from rem_study.errors import UnlearningError
+from rem_study.precision import computing_in
 from rem_study.seeds import generator, seeded
-from rem_study.spec import RecipeSpec
+from rem_study.spec import Precision, RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer
 
 Predict = Callable[[Tensor], Tensor]
@@ -45,6 +46,7 @@ class UnlearningTask:
         corrupted_ids: oracle: int64, every corrupted sample, undiscovered ones included. Nobody has it who needs
             unlearning; REM's ablation with the ideal mask reads it, and nothing else may.
         cell_cache: what `once` has computed for this cell and replicate; shared by its trials.
+        precision: that networks compute in.
     """
 
     network: nn.Module
@@ -57,6 +59,7 @@ class UnlearningTask:
     observe: Callable[[Mapping[str, Predict]], None] = field(default=lambda predictions: None)
     corrupted_ids: Tensor | None = None
     cell_cache: MutableMapping[Hashable, object] = field(default_factory=dict)
+    precision: Precision = "float32"
 
     @property
     def chance(self) -> float:
@@ -122,7 +125,7 @@ def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, objec
         TypeError: a hyperparameter is missing or unknown.
     """
     module = importlib.import_module(f"rem_study.unlearning.{method}")
-    with seeded(task.data.device, "dropout", task.seed):
+    with seeded(task.data.device, "dropout", task.seed), computing_in(task.precision, task.data.device):
         unlearned: Unlearned = module.unlearn(task, **configuration)
     if not all(value.isfinite().all() for value in unlearned.network.state_dict().values()):
         raise UnlearningError("a weight of the healed network is not finite")

@@ -17,8 +17,8 @@ def compute_kl_divergence(target_logits: Tensor, logits: Tensor, temperature: fl
     Both logits (B, K) are divided by `temperature` before their softmax. The factor T^2 with which distillation
     makes up for its smaller gradients (Hinton et al. 2015) is the caller's.
     """
-    target = F.log_softmax(target_logits / temperature, dim=1)
-    return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean", log_target=True)
+    target, own = (F.log_softmax(one.float() / temperature, dim=1) for one in (target_logits, logits))
+    return F.kl_div(own, target, reduction="batchmean", log_target=True)
 
 
 def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
