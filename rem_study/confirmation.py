@@ -46,16 +46,21 @@ def regrets(trials: pd.DataFrame, method: str) -> pd.DataFrame:
         trials: the whole trials table.
 
     Returns:
-        one row a configuration (JSON) that has run in every cell, one column a cell: the selected utility × healed
-        minus the candidate's, on the report split; negative where the candidate is better. Empty where the winners
-        have not been run everywhere (`confirm.everywhere`).
+        one row a configuration (JSON) that has come to its end in every cell, one column a cell: the selected
+        utility × healed minus the candidate's, on the report split; negative where the candidate is better. A
+        candidate that failed in any cell is left out. Empty where the winners have not been run everywhere
+        (`confirm.everywhere`).
     """
-    rows = trials[(trials["method"] == method) & trials["phase"].isin(FRESH)]
-    rows = whole_trials(rows)
+    tried = trials[(trials["method"] == method) & trials["phase"].isin(FRESH)]
+    rows = whole_trials(tried)
     cells = trials["cell"].unique()
-    scores = rows.pivot_table(index="config", columns="cell", values="utility_x_healed").reindex(columns=cells).dropna()
-    winners = rows[rows["proposed_by"] == "selected"]
-    if winners.empty or not winners["config"].isin(scores.index).all():
+
+    def in_every_cell(some: pd.DataFrame, values: str) -> pd.DataFrame:
+        return some.pivot_table(index="config", columns="cell", values=values).reindex(columns=cells).dropna()
+
+    scores = in_every_cell(rows, "utility_x_healed")
+    winners = tried[tried["proposed_by"] == "selected"]
+    if winners.empty or not winners["config"].isin(in_every_cell(tried, "replicate").index).all():
         return scores.iloc[:0]
     return scores.rsub(selected_on_fresh(rows).reindex(cells), axis="columns")
 

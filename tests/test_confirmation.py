@@ -137,6 +137,18 @@ def test_the_universal_configuration_has_the_least_worst_regret_on_fresh_replica
     assert told["utility_x_healed"] == {"mean": mean, "low": low, "high": high}
 
 
+def test_a_winner_that_failed_in_another_cell_is_no_candidate_and_the_others_still_are():
+    frame = trials(*everywhere())
+    sunk = (frame["phase"] == "transfer") & (frame["config"] == '{"width": 2}') & (frame["replicate"] == 3)
+    assert sunk.sum() == 1
+    frame.loc[sunk, ["state", "score", "utility_x_healed"]] = ["failed", None, None]
+    table = regrets(frame, "rem")
+    assert sorted(table.index) == ['{"width": 0}', '{"width": 1}']
+    told = analysis.universal(frame)["rem"]
+    assert told["config"] == {"width": 0} and told["worst_regret"] == pytest.approx(0.25)
+    assert told["utility_x_healed"]["low"] is not None
+
+
 def test_without_the_winners_run_everywhere_the_search_itself_is_asked():
     rows = [one for one in everywhere() if one["phase"] != "transfer"]
     assert regrets(trials(*rows), "rem").empty
