@@ -206,8 +206,11 @@ class PrunerSpec(Frozen):
     A trial is compared within its own cell and method, and with those results only that its suggestion could see.
     """
 
-    name: Literal["none", "median", "wilcoxon"] = "none"
-    startup_trials: PositiveInt = Field(4, description="whole trials that median needs to compare with")
+    name: Literal["none", "median", "percentile", "wilcoxon"] = "none"
+    startup_trials: PositiveInt = Field(4, description="whole trials that median and percentile need to compare with")
+    percentile: Annotated[float, Field(gt=0, lt=100)] = Field(
+        25.0, description="percentile: a trial goes on while it is among so many percent of the best; median: 50"
+    )
     p_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="wilcoxon: one-sided p below which a trial counts as worse than the best one"
     )

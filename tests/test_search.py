@@ -2,9 +2,9 @@
 
 import json
 import random
-import statistics
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import yaml
@@ -192,13 +192,13 @@ def test_every_sampler_suggests_what_the_space_allows_after_the_default(sampler)
         assert all(tried.count(configuration) == 1 for configuration in tried)
 
 
-def test_a_trial_below_the_median_is_pruned_after_its_first_replicate_and_costs_no_more():
-    rows = run(
-        GridPlan(study(methods=("npo",), budget={"trials": 12, "replicates": 3}, pruner={"name": "median"}), [], [])
-    )
-    plan = GridPlan(
-        study(methods=("npo",), budget={"trials": 12, "replicates": 3}, pruner={"name": "median"}), [], rows
-    )
+@pytest.mark.parametrize(
+    ("pruner", "share"), [({"name": "median"}, 50), ({"name": "percentile", "percentile": 30.0}, 30)]
+)
+def test_a_trial_outside_the_best_share_is_pruned_after_its_first_replicate_and_costs_no_more(pruner, share):
+    searched = study(methods=("npo",), budget={"trials": 12, "replicates": 3}, pruner=pruner)
+    rows = run(GridPlan(searched, [], []))
+    plan = GridPlan(searched, [], rows)
     assert plan.done() and plan.pruned > 4
     for cell in plan.cells:
         firsts = [r["score"] for r in rows if r["cell"] == cell and r["replicate"] == 0]  # in order of trials
@@ -206,7 +206,7 @@ def test_a_trial_below_the_median_is_pruned_after_its_first_replicate_and_costs_
         for number in range(12):
             state = plan.state((cell, "npo", "search", number))
             seen = [firsts[n] for n in range(number) if n in whole]
-            expected = len(seen) >= 4 and firsts[number] < statistics.median(seen)
+            expected = len(seen) >= 4 and firsts[number] < np.percentile(seen, 100 - share)
             assert state == ("pruned" if expected else "complete")
             ran = [r for r in rows if r["cell"] == cell and r["trial"] == number]
             assert len(ran) == (1 if expected else 3)

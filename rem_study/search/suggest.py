@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -231,7 +231,7 @@ class CellSearch:
         return optuna.trial.create_trial(value=result.value, intermediate_values=self._steps(result.scores))
 
     def _steps(self, scores: Sequence[Score]) -> dict[int, float]:
-        """What Optuna sees at each replicate: Wilcoxon's test the score itself, the median the mean up to there."""
+        """What Optuna sees at each replicate: Wilcoxon's test the score itself, the others the mean up to there."""
         values = [score.value for score in scores]
         if self._pruner_spec.name == "wilcoxon":
             return dict(enumerate(values))
@@ -303,6 +303,8 @@ class _NSGAII(_KnownSpace, NSGAIISampler):
 def _make_pruner(spec: PrunerSpec) -> BasePruner:
     if spec.name == "median":
         return MedianPruner(n_startup_trials=spec.startup_trials)
+    if spec.name == "percentile":
+        return PercentilePruner(spec.percentile, n_startup_trials=spec.startup_trials)
     if spec.name == "wilcoxon":
         return WilcoxonPruner(p_threshold=spec.p_threshold)
     return NopPruner()
