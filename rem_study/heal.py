@@ -139,7 +139,7 @@ def check_configuration(
     if method == "rem" and complete["erase_mode"] not in _NARROWING:
         raise InputError(
             f"erase_mode: {complete['erase_mode']!r} keeps the new channels, but a healed network has the "
-            "parameters of the original alone; 'drop' and 'anneal' remove them"
+            "parameters of the original alone; 'drop' and 'anneal' remove them (--set erase_mode=drop)"
         )
     if complete.get("forget_mask") == "ideal":
         raise InputError("forget_mask: 'ideal' needs every corrupted sample; it is for comparisons in a study alone")
