@@ -130,16 +130,18 @@ def heal(
 def check_configuration(
     method: str, configuration: Mapping[str, Value], space: SearchSpace | None = None
 ) -> Configuration:
-    """`configuration` filled up with defaults. Raises InputError where it lies out of its space or cannot heal a
-    network that is to keep its parameters."""
+    """`configuration` filled up with defaults, REM's `deactivate` as `drop`. Raises InputError where it lies out of its
+    space or cannot heal a network that is to keep its parameters."""
     complete = (space or load_space(method)).complete(dict(configuration))
     kind = needed_original(method)
     if kind not in (None, "standard"):
         raise InputError(f"method: {method} works on networks of a study alone (original.kind: {kind})")
+    if method == "rem" and complete["erase_mode"] == "deactivate":
+        complete["erase_mode"] = "drop"  # channels held at zero or none at all: the same function
     if method == "rem" and complete["erase_mode"] not in _NARROWING:
         raise InputError(
             f"erase_mode: {complete['erase_mode']!r} keeps the new channels, but a healed network has the "
-            "parameters of the original alone; 'drop' and 'anneal' remove them (--set erase_mode=drop)"
+            "parameters of the original alone; 'drop', 'anneal' and 'deactivate' do without them"
         )
     if complete.get("forget_mask") == "ideal":
         raise InputError("forget_mask: 'ideal' needs every corrupted sample; it is for comparisons in a study alone")

@@ -163,6 +163,18 @@ def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configu
         raise InputError("--corruption, --discovery-rate: say both or neither")
 
     space = _space(request)
+    changes = dict(_override(text) for text in request.overrides)
+
+    def changed(given: Configuration) -> Configuration:
+        return {name: value for name, value in given.items() if name not in changes} | changes
+
+    def heals(given: Configuration) -> bool:
+        try:
+            check_configuration(request.method, changed(given), space)
+        except InputError:
+            return False
+        return True
+
     recommendation, given, origin = None, {}, "--set"
     if request.best is not None:
         if request.corruption is not None and request.discovery_rate is not None:
@@ -171,6 +183,7 @@ def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configu
                 corruption=_number_or_name(request.corruption),
                 discovery_rate=request.discovery_rate,
                 method=request.method,
+                usable=heals,
             )
         else:
             recommendation = of_cell(request.best, request.cell or UNIVERSAL, request.method)
@@ -179,10 +192,8 @@ def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configu
         given, origin = load_yaml(read_text(request.config), str(request.config)), str(request.config)
         if not isinstance(given, dict):
             raise InputError(f"{request.config}: must be a mapping of hyperparameters to values")
-    changes = dict(_override(text) for text in request.overrides)
-    given = {name: value for name, value in given.items() if name not in changes}
     try:
-        return recommendation, check_configuration(request.method, given | changes, space)
+        return recommendation, check_configuration(request.method, changed(given), space)
     except InputError as error:
         origin = "--set" if str(error).partition(":")[0] in changes else origin
         raise InputError(f"{origin}: {error}") from None

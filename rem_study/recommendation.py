@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,6 +30,7 @@ class Recommendation:
         rate_factor: the cell's discovery rate / the one asked for.
         regularity_gap: the cell's regularity - the one asked for.
         utility_x_healed: what the configuration reached in its study; None where unknown.
+        passed_over: nearer cells, whose configurations cannot be used.
     """
 
     method: str
@@ -40,17 +41,26 @@ class Recommendation:
     rate_factor: float
     regularity_gap: float
     utility_x_healed: float | None
+    passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        if self.distance == 0:
+        if self.distance == 0 and not self.passed_over:
             return f"{self.method} of {self.cell}"
         gaps = [f"{self.rate_factor:.2g} times the discovery rate"] if self.rate_factor != 1 else []
         gaps += [f"regularity {self.regularity_gap:+.2f}"] if self.regularity_gap else []
-        return f"{self.method} of {self.cell}, the nearest cell (distance {self.distance:.2f}: {', '.join(gaps)})"
+        nearest = "the nearest cell"
+        if self.passed_over:
+            nearest += f" whose configuration can be used here, which those of {', '.join(self.passed_over)} cannot"
+        return f"{self.method} of {self.cell}, {nearest} (distance {self.distance:.2f}: {', '.join(gaps)})"
 
 
 def recommend(
-    best: Folder | str | Mapping[str, Any], *, corruption: str | float, discovery_rate: float, method: str = "rem"
+    best: Folder | str | Mapping[str, Any],
+    *,
+    corruption: str | float,
+    discovery_rate: float,
+    method: str = "rem",
+    usable: Callable[[Configuration], bool] | None = None,
 ) -> Recommendation:
     """The configuration of the cell that is nearest to a case.
 
@@ -66,6 +76,8 @@ def recommend(
             are compared with the latter.
         discovery_rate: share of the corrupted samples that is known, in (0, 1].
         method: whose configuration.
+        usable: whether a configuration can be used; cells where it cannot are passed over, unless it can in none.
+            Default: every one can.
 
     Raises:
         InputError: the file is missing or malformed, or has no cell of that corruption or method; a number out
@@ -96,10 +108,14 @@ def recommend(
     def distance(cell: _Cell) -> float:
         return round(math.hypot(gap(cell), math.log10(cell.discovery_rate / discovery_rate)), 9)
 
-    nearest = min(near, key=lambda cell: (distance(cell), cell.discovery_rate))
+    near.sort(key=lambda cell: (distance(cell), cell.discovery_rate))
+    able = [cell for cell in near if usable is None or usable(cell.methods[method].config)]
+    nearest = (able or near)[0]
+    passed_over = tuple(cell.name for cell in near[: near.index(nearest)])
     winner, regularity = nearest.methods[method], nearest.regularity
     factor = nearest.discovery_rate / discovery_rate
-    return _of(method, winner, nearest.name, regularity, distance(nearest), factor, gap(nearest))
+    found = _of(method, winner, nearest.name, regularity, distance(nearest), factor, gap(nearest))
+    return replace(found, passed_over=passed_over)
 
 
 def of_cell(best: Folder | str | Mapping[str, Any], cell: str, method: str = "rem") -> Recommendation:

@@ -312,6 +312,9 @@ BEST = {
     [
         (["--corruption", "poison", "--discovery-rate", "0.3"], "poison@0.5", 0.02),
         (["--corruption", "0.8", "--discovery-rate", "0.5"], "poison@0.5", 0.02),
+        (["--corruption", "poison", "--discovery-rate", "0.1"], "poison@0.5", 0.02),  # 0.1's keeps its new channels
+        (["--corruption", "poison", "--discovery-rate", "1"], "poison@0.5", 0.02),  # 1's is out of its range
+        (["--corruption", "poison", "--discovery-rate", "0.1", "--set", "erase_mode=drop"], "poison@0.1", 0.01),
         (["--cell", "poison@0.5", "--set", "lr=0.03"], "poison@0.5", 0.03),
         (["--cell", "poison@0.1", "--set", "erase_mode=drop"], "poison@0.1", 0.01),
         ([], "universal", 0.01),
@@ -449,6 +452,17 @@ def test_a_loss_that_is_not_finite_is_one_line_and_writes_nothing(place):
     assert not Path("model.healed.pt").exists()
 
 
+def test_deactivated_channels_heal_like_dropped_ones(place):
+    save(ResNet9(1, 10, 0.0625))
+    healed = []
+    for mode in ("drop", "deactivate"):
+        result = run("--set", "epochs=2", "--set", f"erase_mode={mode}")
+        assert result.exit_code == 0, result.output
+        healed.append(torch.load("model.healed.pt", weights_only=True))
+    first, second = healed
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_from_a_notebook_the_network_given_stays_as_it_is():
     images, labels = (torch.from_numpy(part) for part in digits((12, 12)))
     images = images[:, None]
@@ -552,7 +566,6 @@ def test_a_network_trained_elsewhere_is_healed_by_an_exported_configuration(name
     torch.save(network.state_dict(), "model.pt")
 
     place = ("--best", str(BEST_DIGITS), "--corruption", corruption, "--discovery-rate", "0.5")
-    place += ("--set", "erase_mode=drop")  # as README has it: the study's cell may have chosen one that adds channels
     result = run("--mean", "0.5", "--std", "0.5", *place, model=model)
     assert result.exit_code == 0, result.output
     network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
