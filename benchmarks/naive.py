@@ -28,13 +28,13 @@ def run_one(space: dict[str, Any]) -> None:
     import torch
     from ray import tune
 
-    from rem_study.data import load_dataset
+    from rem_study import data
     from rem_study.originals import OriginalStore
     from rem_study.spec import load_study
     from rem_study.trial import Trial, cells_of, run_trial
 
     torch.set_num_threads(1)
-    load_dataset.cache_clear()
+    data._load.cache_clear()
     spec = load_study(Path(config["study"])).spec
     cell = next(cell for cell in cells_of(spec) if cell.name == config["cell"])
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -84,13 +85,24 @@ def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
 
 
-@lru_cache(maxsize=4)
 def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
-    """The data set of a study, on `device`; kept in memory for the next call.
+    """The data set of a study, on `device`; kept in memory for the next call, unless an NPZ or Parquet file is another
+    one by then (in a notebook, say).
 
     Raises:
         InputError: files are missing or malformed, or hold fewer images than the study asks for.
     """
+    return _load(spec, device, _versions(spec))
+
+
+def _versions(spec: DataSpec) -> tuple[tuple[int, int] | None, ...]:
+    files = {"npz": ("",), "parquet": ("train.parquet", "test.parquet")}.get(spec.name, ())
+    paths = [Path(spec.root, file) for file in files if spec.root]
+    return tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
+
+
+@lru_cache(maxsize=4)
+def _load(spec: DataSpec, device: str, versions: object) -> Dataset:
     source = SOURCES[spec.name]
     images_read = source.read(spec)
     size = images_read.train_images.shape[-1]

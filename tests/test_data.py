@@ -331,6 +331,16 @@ def test_images_of_different_sizes_and_colours_are_read_once_the_study_gives_a_s
     assert own.train_images.shape == (15, 3, 16, 16)
 
 
+@pytest.mark.parametrize("name", ["npz", "parquet"])
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path, name):
+    arrays = own_arrays()
+    spec = DataSpec(name=name, root=WRITERS[name](tmp_path, arrays))
+    first = load_dataset(spec)
+    assert load_dataset(spec) is first
+    WRITERS[name](tmp_path, arrays | {"train_images": 255 - arrays["train_images"]})
+    assert torch.equal(load_dataset(spec).train_images, 255 - first.train_images)
+
+
 def test_own_images_are_augmented_when_asked_but_never_flipped(tmp_path):
     own = load_dataset(DataSpec(name="npz", root=write_npz(tmp_path, own_arrays()), augment=True))
     assert own.augmentation is not None

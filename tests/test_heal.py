@@ -565,8 +565,7 @@ def test_a_network_trained_elsewhere_is_healed_by_an_exported_configuration(name
     assert memorised >= 0.9
     torch.save(network.state_dict(), "model.pt")
 
-    place = ("--best", str(BEST_DIGITS), "--corruption", corruption, "--discovery-rate", "0.5")
-    result = run("--mean", "0.5", "--std", "0.5", *place, model=model)
+    result = run("--mean", "0.5", "--std", "0.5", "--best", str(BEST_DIGITS), model=model)
     assert result.exit_code == 0, result.output
     network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
     healed, tested = share_right(network, corrupted, true_labels), share_right(network, *test_set)
