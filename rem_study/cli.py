@@ -281,6 +281,14 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say.")
 @click.option("--corruption", help="With --discovery-rate: the nearest cell. A name in best.yaml, or a regularity.")
 @click.option("--discovery-rate", type=float, help="Share of the corrupted samples that --ids holds; a guess will do.")
+@click.option(
+    "--tries",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --corruption and --discovery-rate: run the configurations of so many of the nearest cells, "
+    "the universal one last; the network with the best retain accuracy x (1 - forget accuracy), on your labels, is kept.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a hyperparameter.")
 @click.option("--space", type=PATH, help="Another search space for the method, to check against.")
 @click.option(

@@ -51,6 +51,8 @@ class Healing:
         configuration: the hyperparameters, defaults filled in.
         epochs: see `Unlearned`. sample_passes: see `Unlearned`.
         seconds: wall-clock time of unlearning alone.
+        score_deployable: retain accuracy x (1 - max(forget accuracy, chance)) after healing: what can be known
+            without clean labels, as in a study's tables.
     """
 
     network: nn.Module
@@ -60,6 +62,7 @@ class Healing:
     epochs: float
     sample_passes: int
     seconds: float
+    score_deployable: float
 
 
 def heal(
@@ -124,7 +127,10 @@ def heal(
         raise InputError(f"method: {method} gives a network with other parameters than the one it was given")
     after = _measure(unlearned.network, dataset, data, forget, retain, clean_labels)
     healed = unlearned.network if with_sites(network) is network else unwrapped(unlearned.network)
-    return Healing(healed.eval(), before, after, configuration, unlearned.epochs, unlearned.sample_passes, seconds)
+    score = after.retain_accuracy * (1 - max(after.forget_accuracy, 1 / dataset.num_classes))
+    return Healing(
+        healed.eval(), before, after, configuration, unlearned.epochs, unlearned.sample_passes, seconds, score
+    )
 
 
 def check_configuration(

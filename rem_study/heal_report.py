@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,9 +13,20 @@ from rem_study import __version__
 from rem_study.data import Dataset
 from rem_study.heal import Healing
 from rem_study.recommendation import Recommendation
+from rem_study.space import Configuration
 from rem_study.spec import RecipeSpec
 
+_LOST = 0.05  # of retain accuracy, beyond which healing has cost more than it should
 _POOR = 0.5  # accuracy on given labels below which the network is unlikely to have learnt these samples as they are
+
+
+@dataclass(frozen=True)
+class Try:
+    """A configuration that was run, what of best.yaml it comes from, and its `score_deployable`; None: it broke."""
+
+    source: Recommendation | None
+    configuration: Configuration
+    score_deployable: float | None
 
 
 def report_facts(
@@ -25,8 +36,9 @@ def report_facts(
     recommendation: Recommendation | None,
     recipe: RecipeSpec,
     healing: Healing,
+    tries: Sequence[Try],
 ) -> dict[str, Any]:
-    """The document of the JSON report; `asked` are its first entries, what the person gave.
+    """The document of the JSON report; `asked` are its first entries, what the person gave; `tries`, those of several.
 
     Every quality is `{before, after}` (see `Quality`); those that cannot be measured are absent.
     """
@@ -43,6 +55,7 @@ def report_facts(
         "std": dataset.std.flatten().tolist(),
         "configuration": healing.configuration,
         "recommendation": _provenance(recommendation),
+        **({"tries": [_told_try(one) for one in tries]} if len(tries) > 1 else {}),
         "original": recipe.model_dump(mode="json"),
         **{name: {"before": before[name], "after": after[name]} for name in before if before[name] is not None},
         "epochs": healing.epochs,
@@ -52,6 +65,11 @@ def report_facts(
         "versions": {"rem_study": __version__, "torch": torch.__version__},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _told_try(one: Try) -> dict[str, Any]:
+    told = {"configuration": one.configuration, "score_deployable": one.score_deployable}
+    return told if one.source is None else {"cell": one.source.cell, **told}
 
 
 def _provenance(recommendation: Recommendation | None) -> dict[str, Any] | None:
@@ -77,7 +95,14 @@ def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None
     for name, told in _TOLD.items():
         if name in facts:
             lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
+    if "tries" in facts:
+        scores = [f"{one['cell']} {_score(one['score_deployable'])}" for one in facts["tries"]]
+        lines.append(f"kept of {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
     return lines
+
+
+def _score(value: float | None) -> str:
+    return "broke" if value is None else f"{value:.3f}"
 
 
 def find_warnings(healing: Healing) -> list[str]:
@@ -91,4 +116,10 @@ def find_warnings(healing: Healing) -> list[str]:
         )
     elif before.forget_accuracy < _POOR:
         told.append(f"the checkpoint gives only {before.forget_accuracy:.0%} of the forget set its wrong labels")
+    lost = before.retain_accuracy - healing.after.retain_accuracy
+    if lost > _LOST:
+        told.append(
+            f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
+            "another configuration may do better (--tries with --best, or a lower lr)"
+        )
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rem_study.architecture import load_architecture
+from rem_study.architecture import Architecture, load_architecture
 from rem_study.checkpoint import encode_checkpoint, read_checkpoint, require_format
 from rem_study.corruption_spec import GivenSpec
 from rem_study.data import Dataset, load_dataset
-from rem_study.errors import InputError
+from rem_study.errors import InputError, UnlearningError
 from rem_study.folder import write_atomically
 from rem_study.given import read_given
-from rem_study.heal import check_configuration, heal, normalised_by
-from rem_study.heal_report import find_warnings, report_facts, report_lines
-from rem_study.recommendation import UNIVERSAL, Recommendation, of_cell, recommend
+from rem_study.heal import Healing, check_configuration, heal, normalised_by
+from rem_study.heal_report import Try, find_warnings, report_facts, report_lines
+from rem_study.recommendation import UNIVERSAL, Recommendation, candidates, of_cell
 from rem_study.sources import SOURCES
 from rem_study.space import Configuration, SearchSpace, load_space
 from rem_study.spec import OwnDataSpec, RecipeSpec
@@ -43,6 +43,7 @@ class HealRequest:
     cell: str | None = None
     corruption: str | None = None
     discovery_rate: float | None = None
+    tries: int = 1
     overrides: tuple[str, ...] = ()
     space: Path | None = None
     mean: tuple[float, ...] | None = None
@@ -79,24 +80,13 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     """
     data = _data_spec(request.data)
     output, report = _destinations(request, data)
-    recommendation, configuration = _configuration(request)
+    attempts = _candidates(request)
     checkpoint = read_checkpoint(request.checkpoint)
     dataset = _load_data(request, data)
     ids, clean_labels = _read_ids(request.ids, dataset)
     recipe = _recipe(request.original)
     architecture = load_architecture(request.model, dataset, checkpoint, request.seed)
-    healing = heal(
-        architecture.network,
-        dataset,
-        ids,
-        configuration,
-        method=request.method,
-        space=_space(request),
-        recipe=recipe,
-        clean_labels=clean_labels,
-        fresh_network=architecture.fresh,
-        seed=request.seed,
-    )
+    healing, recommendation, tries = _heal_best(request, attempts, architecture, dataset, ids, clean_labels, recipe)
     state = {architecture.prefix + name: value for name, value in healing.network.state_dict().items()}
     asked = {
         "checkpoint": str(request.checkpoint),
@@ -109,7 +99,7 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    facts = report_facts(asked, dataset, len(ids), recommendation, recipe, healing)
+    facts = report_facts(asked, dataset, len(ids), recommendation, recipe, healing, tries)
     for path, content in (
         (output, encode_checkpoint(output, checkpoint, state)),
         (report, (json.dumps(facts, indent=2) + "\n").encode()),
@@ -119,6 +109,44 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
     return HealOutcome(output, report, report_lines(facts, recommendation), find_warnings(healing))
+
+
+def _heal_best(
+    request: HealRequest,
+    attempts: Sequence[tuple[Recommendation | None, Configuration]],
+    architecture: Architecture,
+    dataset: Dataset,
+    ids: Tensor,
+    clean_labels: Tensor | None,
+    recipe: RecipeSpec,
+) -> tuple[Healing, Recommendation | None, list[Try]]:
+    """Run every one of `attempts`; the healing with the best `score_deployable` (the first of equals), what its
+    configuration comes from, and how each one did. Raises UnlearningError if all of them broke."""
+    best, chosen, tries, broken = None, None, [], UnlearningError("nothing was tried")
+    for source, configuration in attempts:
+        try:
+            healing = heal(
+                architecture.network,
+                dataset,
+                ids,
+                configuration,
+                method=request.method,
+                space=_space(request),
+                recipe=recipe,
+                clean_labels=clean_labels,
+                fresh_network=architecture.fresh,
+                seed=request.seed,
+            )
+        except UnlearningError as error:
+            broken = error
+            tries.append(Try(source, configuration, None))
+            continue
+        tries.append(Try(source, configuration, healing.score_deployable))
+        if best is None or healing.score_deployable > best.score_deployable:
+            best, chosen = healing, source
+    if best is None:
+        raise broken
+    return best, chosen, tries
 
 
 def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
@@ -150,8 +178,8 @@ def _space(request: HealRequest) -> SearchSpace:
     return load_space(request.method, request.space) if request.space else space
 
 
-def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configuration]:
-    """The configuration asked for, complete and within its space, and what of best.yaml it comes from."""
+def _candidates(request: HealRequest) -> list[tuple[Recommendation | None, Configuration]]:
+    """The configurations to try, complete and within their space, each with what of best.yaml it comes from."""
     if request.config and request.best:
         raise InputError("--config: excludes --best; say one of them")
     of_nearest = request.corruption is not None or request.discovery_rate is not None
@@ -161,12 +189,21 @@ def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configu
         raise InputError("--cell: excludes --corruption and --discovery-rate")
     if (request.corruption is None) != (request.discovery_rate is None):
         raise InputError("--corruption, --discovery-rate: say both or neither")
+    if request.tries > 1 and not of_nearest:
+        raise InputError("--tries: needs --best, --corruption and --discovery-rate, of which there are several")
 
     space = _space(request)
     changes = dict(_override(text) for text in request.overrides)
 
     def changed(given: Configuration) -> Configuration:
         return {name: value for name, value in given.items() if name not in changes} | changes
+
+    def checked(given: Configuration, origin: str) -> Configuration:
+        try:
+            return check_configuration(request.method, changed(given), space)
+        except InputError as error:
+            origin = "--set" if str(error).partition(":")[0] in changes else origin
+            raise InputError(f"{origin}: {error}") from None
 
     def heals(given: Configuration) -> bool:
         try:
@@ -175,28 +212,24 @@ def _configuration(request: HealRequest) -> tuple[Recommendation | None, Configu
             return False
         return True
 
-    recommendation, given, origin = None, {}, "--set"
     if request.best is not None:
         if request.corruption is not None and request.discovery_rate is not None:
-            recommendation = recommend(
+            found = candidates(
                 request.best,
                 corruption=_number_or_name(request.corruption),
                 discovery_rate=request.discovery_rate,
                 method=request.method,
                 usable=heals,
-            )
+            )[: request.tries]
         else:
-            recommendation = of_cell(request.best, request.cell or UNIVERSAL, request.method)
-        given, origin = recommendation.configuration, f"{request.best}: {recommendation.cell}"
-    elif request.config is not None:
-        given, origin = load_yaml(read_text(request.config), str(request.config)), str(request.config)
+            found = [of_cell(request.best, request.cell or UNIVERSAL, request.method)]
+        return [(one, checked(one.configuration, f"{request.best}: {one.cell}")) for one in found]
+    given: Any = {}
+    if request.config is not None:
+        given = load_yaml(read_text(request.config), str(request.config))
         if not isinstance(given, dict):
             raise InputError(f"{request.config}: must be a mapping of hyperparameters to values")
-    try:
-        return recommendation, check_configuration(request.method, changed(given), space)
-    except InputError as error:
-        origin = "--set" if str(error).partition(":")[0] in changes else origin
-        raise InputError(f"{origin}: {error}") from None
+    return [(None, checked(given, str(request.config or "--set")))]
 
 
 def _number_or_name(text: str) -> str | float:

@@ -30,7 +30,7 @@ class Recommendation:
         rate_factor: the cell's discovery rate / the one asked for.
         regularity_gap: the cell's regularity - the one asked for.
         utility_x_healed: what the configuration reached in its study; None where unknown.
-        passed_over: nearer cells, whose configurations cannot be used.
+        passed_over: nearer cells, whose configurations cannot be used here.
     """
 
     method: str
@@ -44,14 +44,14 @@ class Recommendation:
     passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        if self.distance == 0 and not self.passed_over:
-            return f"{self.method} of {self.cell}"
-        gaps = [f"{self.rate_factor:.2g} times the discovery rate"] if self.rate_factor != 1 else []
-        gaps += [f"regularity {self.regularity_gap:+.2f}"] if self.regularity_gap else []
-        nearest = "the nearest cell"
+        told = f"{self.method} of {self.cell}"
+        if self.distance:
+            gaps = [f"{self.rate_factor:.2g} times the discovery rate"] if self.rate_factor != 1 else []
+            gaps += [f"regularity {self.regularity_gap:+.2f}"] if self.regularity_gap else []
+            told += f", at distance {self.distance:.2f} ({', '.join(gaps)})"
         if self.passed_over:
-            nearest += f" whose configuration can be used here, which those of {', '.join(self.passed_over)} cannot"
-        return f"{self.method} of {self.cell}, {nearest} (distance {self.distance:.2f}: {', '.join(gaps)})"
+            told += f"; what {', '.join(self.passed_over)} chose cannot be used here"
+        return told
 
 
 def recommend(
@@ -83,6 +83,19 @@ def recommend(
         InputError: the file is missing or malformed, or has no cell of that corruption or method; a number out
             of range.
     """
+    return candidates(best, corruption=corruption, discovery_rate=discovery_rate, method=method, usable=usable)[0]
+
+
+def candidates(
+    best: Folder | str | Mapping[str, Any],
+    *,
+    corruption: str | float,
+    discovery_rate: float,
+    method: str = "rem",
+    usable: Callable[[Configuration], bool] | None = None,
+) -> list[Recommendation]:
+    """Every configuration worth trying in a case, each once: those of the cells that `recommend` compares, nearest
+    first, then the one for the whole grid. Arguments and errors: see `recommend`."""
     origin, document = _read(best)
     if not 0 < discovery_rate <= 1:
         raise InputError(f"discovery_rate: {discovery_rate} is not above 0 and at most 1")
@@ -109,13 +122,29 @@ def recommend(
         return round(math.hypot(gap(cell), math.log10(cell.discovery_rate / discovery_rate)), 9)
 
     near.sort(key=lambda cell: (distance(cell), cell.discovery_rate))
-    able = [cell for cell in near if usable is None or usable(cell.methods[method].config)]
-    nearest = (able or near)[0]
-    passed_over = tuple(cell.name for cell in near[: near.index(nearest)])
-    winner, regularity = nearest.methods[method], nearest.regularity
-    factor = nearest.discovery_rate / discovery_rate
-    found = _of(method, winner, nearest.name, regularity, distance(nearest), factor, gap(nearest))
-    return replace(found, passed_over=passed_over)
+    found = [
+        _of(
+            method,
+            cell.methods[method],
+            cell.name,
+            cell.regularity,
+            distance(cell),
+            cell.discovery_rate / discovery_rate,
+            gap(cell),
+        )
+        for cell in near
+    ]
+    if method in document.universal:
+        found.append(_of(method, document.universal[method], UNIVERSAL, None))
+    able = [one for one in found if usable is None or usable(one.configuration)]
+    if not able:
+        return found[:1]
+    passed_over = tuple(one.cell for one in found[: found.index(able[0])])
+    kept: list[Recommendation] = [replace(able[0], passed_over=passed_over)]
+    kept += [one for n, one in enumerate(able) if all(one.configuration != other.configuration for other in able[:n])][
+        1:
+    ]
+    return kept
 
 
 def of_cell(best: Folder | str | Mapping[str, Any], cell: str, method: str = "rem") -> Recommendation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import runpy
@@ -292,6 +293,8 @@ def test_folders_and_parquet_files_without_a_test_part(place):
         assert report["samples"] == {"train": 120, "forget": 8, "test": 0}
 
 
+REPORT = Path("model.healed.report.json")
+
 BEST = {
     "format": 1,
     "universal": {"rem": {"config": {"epochs": 2}}},
@@ -450,6 +453,37 @@ def test_a_loss_that_is_not_finite_is_one_line_and_writes_nothing(place):
     result = run()
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert not Path("model.healed.pt").exists()
+
+
+def test_of_several_tries_the_one_that_scores_best_on_ones_own_labels_is_kept(place):
+    document = copy.deepcopy(BEST)
+    rates = {cell["discovery_rate"]: cell["methods"]["rem"]["config"] for cell in document["cells"]}
+    rates[0.5]["lr"] = 0.045  # too high, and the nearest; 0.1's keeps its channels, 1's is out of its range
+    Path("best.yaml").write_text(yaml.safe_dump(document))
+    images, labels = (np.load("data.npz")[f"train_{name}"] for name in ("images", "labels"))
+    network = ResNet9(1, 10, 0.0625)
+    pixels = torch.from_numpy(images).float()[:, None]
+    train_plainly(network, (pixels - pixels.mean()) / pixels.std(), torch.from_numpy(labels), 30, 0.05)
+    save(network)
+    near = ["--best", "best.yaml", "--corruption", "poison", "--discovery-rate", "0.5"]
+    scores = {}
+    for cell, options in (("poison@0.5", near), ("universal", ["--best", "best.yaml"])):
+        assert run(*options).exit_code == 0
+        after = {
+            name: one["after"]
+            for name, one in json.loads(REPORT.read_text()).items()
+            if isinstance(one, dict) and "after" in one
+        }
+        scores[cell] = after["retain_accuracy"] * (1 - max(after["forget_accuracy"], 0.1))
+        healed = torch.load("model.healed.pt", weights_only=True)
+    assert scores["universal"] > scores["poison@0.5"]  # whose network stands in `healed`
+    result = run(*near, "--tries", "3")
+    assert result.exit_code == 0, result.output
+    report = json.loads(REPORT.read_text())
+    assert {one["cell"]: one["score_deployable"] for one in report["tries"]} == pytest.approx(scores)
+    assert report["recommendation"]["cell"] == "universal" and "kept of poison@0.5" in result.stdout
+    kept = torch.load("model.healed.pt", weights_only=True)
+    assert all(torch.equal(kept[name], healed[name]) for name in kept)
 
 
 def test_deactivated_channels_heal_like_dropped_ones(place):
