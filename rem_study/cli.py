@@ -287,7 +287,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     default=1,
     show_default=True,
     help="With --corruption and --discovery-rate: run the configurations of so many of the nearest cells, "
-    "the universal one last; the network with the best retain accuracy x (1 - forget accuracy), on your labels, is kept.",
+    "the universal one last; the network with the best retain accuracy x (1 - forget accuracy) is kept.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a hyperparameter.")
 @click.option("--space", type=PATH, help="Another search space for the method, to check against.")
