@@ -553,11 +553,11 @@ def plain_resnet18() -> nn.Module:
     return network
 
 
-ORIGINALS = {  # how each is built, its --model, and epochs and learning rate at which it memorises
-    "resnet9": (lambda: ResNet9(1, 10, 0.25), "{name: resnet9, width: 0.25}", 25, 0.1),
-    "resnet18": (plain_resnet18, "torchvision/resnet18", 40, 0.03),
+ORIGINALS = {  # how each is built, its --model, epochs and learning rate at which it memorises, and a study's export
+    "resnet9": (lambda: ResNet9(1, 10, 0.25), "{name: resnet9, width: 0.25}", 25, 0.1, "digits-best.yaml"),
+    "resnet18": (plain_resnet18, "torchvision/resnet18", 40, 0.03, "digits-resnet18-best.yaml"),
 }
-BEST_DIGITS = Path(__file__).resolve().parents[1] / "docs" / "results" / "digits-best.yaml"
+EXPORTED = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 
 @pytest.mark.slow
@@ -588,7 +588,7 @@ def test_a_network_trained_elsewhere_is_healed_by_an_exported_configuration(name
     def as_trained(pixels: np.ndarray) -> torch.Tensor:
         return (torch.from_numpy(pixels).float()[:, None] / 255 - 0.5) / 0.5
 
-    build, model, epochs, lr = ORIGINALS[name]
+    build, model, epochs, lr, best = ORIGINALS[name]
     torch.manual_seed(0)
     network = build()
     train_plainly(network, as_trained(seen), torch.from_numpy(given), epochs, lr)
@@ -599,7 +599,8 @@ def test_a_network_trained_elsewhere_is_healed_by_an_exported_configuration(name
     assert memorised >= 0.9
     torch.save(network.state_dict(), "model.pt")
 
-    result = run("--mean", "0.5", "--std", "0.5", "--best", str(BEST_DIGITS), model=model)
+    case = ("--best", str(EXPORTED / best), "--corruption", corruption, "--discovery-rate", "0.5")
+    result = run("--mean", "0.5", "--std", "0.5", *case, model=model)
     assert result.exit_code == 0, result.output
     network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
     healed, tested = share_right(network, corrupted, true_labels), share_right(network, *test_set)
