@@ -49,6 +49,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "tpe + transfer": NEIGHBOURS,
     "tpe + pruning + transfer": MEDIAN | NEIGHBOURS,
     "gp": {"sampler": {"name": "gp"}},
+    "gp + pruning (best quarter)": {"sampler": {"name": "gp"}} | QUARTER,
     "gp + pruning + transfer": {"sampler": {"name": "gp"}} | MEDIAN | NEIGHBOURS,
 }
 
