@@ -139,11 +139,11 @@ def candidates(
     able = [one for one in found if usable is None or usable(one.configuration)]
     if not able:
         return found[:1]
-    passed_over = tuple(one.cell for one in found[: found.index(able[0])])
-    kept: list[Recommendation] = [replace(able[0], passed_over=passed_over)]
-    kept += [one for n, one in enumerate(able) if all(one.configuration != other.configuration for other in able[:n])][
-        1:
-    ]
+    kept: list[Recommendation] = []
+    for one in able:
+        if all(one.configuration != other.configuration for other in kept):
+            kept.append(one)
+    kept[0] = replace(able[0], passed_over=tuple(one.cell for one in found[: found.index(able[0])]))
     return kept
 
 
