@@ -599,7 +599,7 @@ def test_a_network_trained_elsewhere_is_healed_by_an_exported_configuration(name
     assert memorised >= 0.9
     torch.save(network.state_dict(), "model.pt")
 
-    case = ("--best", str(EXPORTED / best), "--corruption", corruption, "--discovery-rate", "0.5")
+    case = ("--best", str(EXPORTED / best), "--corruption", corruption, "--discovery-rate", "0.5", "--tries", "3")
     result = run("--mean", "0.5", "--std", "0.5", *case, model=model)
     assert result.exit_code == 0, result.output
     network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
