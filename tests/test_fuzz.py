@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from rem_study.cli import main
 from rem_study.errors import InputError
-from rem_study.heal_request import HealRequest, _configuration
+from rem_study.heal_request import HealRequest, _candidates
 from rem_study.recommendation import _Best
 from rem_study.search.suggest import CellSearch
 from rem_study.space import SearchSpace, load_space
@@ -438,7 +438,7 @@ def test_exported_configurations(count, tmp_path):
         put(content, path)
         request = HealRequest(Path("model.pt"), "resnet9", "digits", Path("ids.csv"), best=path, **options)
         try:
-            recommendation, configuration = _configuration(request)
+            [(recommendation, configuration)] = _candidates(request)
         except InputError as error:
             assert_refused(error, path)
             return
