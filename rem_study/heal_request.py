@@ -195,19 +195,17 @@ def _candidates(request: HealRequest) -> list[tuple[Recommendation | None, Confi
     space = _space(request)
     changes = dict(_override(text) for text in request.overrides)
 
-    def changed(given: Configuration) -> Configuration:
-        return {name: value for name, value in given.items() if name not in changes} | changes
-
     def checked(given: Configuration, origin: str) -> Configuration:
+        changed = {name: value for name, value in given.items() if name not in changes} | changes
         try:
-            return check_configuration(request.method, changed(given), space)
+            return check_configuration(request.method, changed, space)
         except InputError as error:
             origin = "--set" if str(error).partition(":")[0] in changes else origin
             raise InputError(f"{origin}: {error}") from None
 
     def heals(given: Configuration) -> bool:
         try:
-            check_configuration(request.method, changed(given), space)
+            checked(given, "")
         except InputError:
             return False
         return True
