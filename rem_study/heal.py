@@ -127,7 +127,7 @@ def heal(
         raise InputError(f"method: {method} gives a network with other parameters than the one it was given")
     after = _measure(unlearned.network, dataset, data, forget, retain, clean_labels)
     healed = unlearned.network if with_sites(network) is network else unwrapped(unlearned.network)
-    score = after.retain_accuracy * (1 - max(after.forget_accuracy, 1 / dataset.num_classes))
+    score = after.retain_accuracy * (1 - max(after.forget_accuracy, task.chance))
     return Healing(
         healed.eval(), before, after, configuration, unlearned.epochs, unlearned.sample_passes, seconds, score
     )

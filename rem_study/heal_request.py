@@ -212,13 +212,8 @@ def _candidates(request: HealRequest) -> list[tuple[Recommendation | None, Confi
 
     if request.best is not None:
         if request.corruption is not None and request.discovery_rate is not None:
-            found = candidates(
-                request.best,
-                corruption=_number_or_name(request.corruption),
-                discovery_rate=request.discovery_rate,
-                method=request.method,
-                usable=heals,
-            )[: request.tries]
+            case = _number_or_name(request.corruption), request.discovery_rate
+            found = candidates(request.best, *case, request.method, heals)[: request.tries]
         else:
             found = [of_cell(request.best, request.cell or UNIVERSAL, request.method)]
         return [(one, checked(one.configuration, f"{request.best}: {one.cell}")) for one in found]

@@ -55,12 +55,7 @@ class Recommendation:
 
 
 def recommend(
-    best: Folder | str | Mapping[str, Any],
-    *,
-    corruption: str | float,
-    discovery_rate: float,
-    method: str = "rem",
-    usable: Callable[[Configuration], bool] | None = None,
+    best: Folder | str | Mapping[str, Any], *, corruption: str | float, discovery_rate: float, method: str = "rem"
 ) -> Recommendation:
     """The configuration of the cell that is nearest to a case.
 
@@ -76,26 +71,28 @@ def recommend(
             are compared with the latter.
         discovery_rate: share of the corrupted samples that is known, in (0, 1].
         method: whose configuration.
-        usable: whether a configuration can be used; cells where it cannot are passed over, unless it can in none.
-            Default: every one can.
 
     Raises:
         InputError: the file is missing or malformed, or has no cell of that corruption or method; a number out
             of range.
     """
-    return candidates(best, corruption=corruption, discovery_rate=discovery_rate, method=method, usable=usable)[0]
+    return candidates(best, corruption, discovery_rate, method)[0]
 
 
 def candidates(
     best: Folder | str | Mapping[str, Any],
-    *,
     corruption: str | float,
     discovery_rate: float,
-    method: str = "rem",
-    usable: Callable[[Configuration], bool] | None = None,
+    method: str,
+    usable: Callable[[Configuration], bool] = lambda configuration: True,
 ) -> list[Recommendation]:
     """Every configuration worth trying in a case, each once: those of the cells that `recommend` compares, nearest
-    first, then the one for the whole grid. Arguments and errors: see `recommend`."""
+    first, then the one for the whole grid. Other arguments and errors: see `recommend`.
+
+    Args:
+        usable: whether a configuration can be used; where it cannot it is passed over, unless none can: then the
+            nearest one is given, so that the caller may say what is wrong with it.
+    """
     origin, document = _read(best)
     if not 0 < discovery_rate <= 1:
         raise InputError(f"discovery_rate: {discovery_rate} is not above 0 and at most 1")
@@ -136,7 +133,7 @@ def candidates(
     ]
     if method in document.universal:
         found.append(_of(method, document.universal[method], UNIVERSAL, None))
-    able = [one for one in found if usable is None or usable(one.configuration)]
+    able = [one for one in found if usable(one.configuration)]
     if not able:
         return found[:1]
     kept: list[Recommendation] = []
