@@ -16,7 +16,13 @@ from rem_study.errors import UnlearningError
 from rem_study.seeds import generator
 from rem_study.spec import RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer, train_classifier, train_epoch
-from rem_study.unlearning.objectives import compute_kl_divergence, npo_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.objectives import (
+    compute_kl_divergence,
+    npo_loss,
+    proportion_loss,
+    redirect_loss,
+    sample_cross_entropy,
+)
 
 PAIRS = [(0.1, 0.3), (2.0, 0.1), (0.7, 0.7), (5.0, 0.0), (0.0, 3.0)]  # cross-entropy, reference
 CROSS_ENTROPIES, REFERENCES = (torch.tensor(column, dtype=torch.float64) for column in zip(*PAIRS, strict=True))
@@ -202,3 +208,21 @@ def test_training_batches_are_augmented_where_the_data_set_says_so():
     seen = torch.cat([batch.images for batch in BatchLoader(data, ids, 20, generator(0))])
     assert (seen.amax((1, 2, 3)) - seen.amin((1, 2, 3)) > 0).any()  # zeros moved in at some edge
     assert torch.equal(data.batch(ids).images, data.dataset.normalise(data.dataset.train_images))
+
+
+def test_proportion_loss_is_its_formula():
+    logits = torch.tensor([[0.0, 1.0, -2.0], [3.0, 0.5, 0.5]])
+    shares = torch.softmax(logits, dim=1).mean(0).tolist()
+    assert proportion_loss(logits, torch.tensor([2, 0])).item() == pytest.approx(
+        -0.5 * math.log(shares[2]) - 0.5 * math.log(shares[0])
+    )
+
+
+def test_proportion_loss_asks_how_often_a_class_is_predicted_and_not_where():
+    labels = torch.tensor([0, 0, 1, 2])
+    right, permuted = (10.0 * torch.nn.functional.one_hot(one, 3).float() for one in (labels, labels[[3, 2, 0, 1]]))
+    lost = 10.0 * torch.nn.functional.one_hot(torch.tensor([1, 1, 1, 2]), 3).float()
+    assert proportion_loss(right, labels).item() == pytest.approx(proportion_loss(permuted, labels).item())
+    assert proportion_loss(right, labels).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4), abs=1e-3)
+    assert proportion_loss(lost, labels) > 3
+    assert math.isfinite(proportion_loss(100 * lost, labels).item())

@@ -387,10 +387,12 @@ def softplus(x: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("beta", "redirect_weight", "remove_weight", "remove_average"),
-    [(1.0, 1.0, 1.0, "forget"), (1.0, 1.0, 1.0, "batch"), (2.5, 0.5, 2.0, "forget")],
+    ("beta", "redirect_weight", "remove_weight", "remove_average", "proportion_weight"),
+    [(1.0, 1.0, 1.0, "forget", 0.0), (1.0, 1.0, 1.0, "batch", 1.0), (2.5, 0.5, 2.0, "forget", 0.3)],
 )
-def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_weight, remove_weight, remove_average):
+def test_rems_first_step_is_that_of_a_naive_reading(
+    make_task, beta, redirect_weight, remove_weight, remove_average, proportion_weight
+):
     """One plain gradient step on all data at once, against the pseudo-code followed sample by sample."""
     lr, width, density, seed = 0.01, 0.5, 0.4, 7
     recipe = RecipeSpec(momentum=0, weight_decay=0)
@@ -411,6 +413,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_we
         remove_weight=remove_weight,
         remove_average=remove_average,
         remove_company=1000,
+        proportion_weight=proportion_weight,
         max_grad_norm=0.0,
         initialisation="random",
     )
@@ -431,7 +434,8 @@ def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_we
     with torch.no_grad():
         ref = [ce.item() for ce in cross_entropies(reference(images, masks))]
     expanded.train()
-    alone = cross_entropies(expanded(images))
+    alone_logits = expanded(images)
+    alone = cross_entropies(alone_logits)
     both = cross_entropies(expanded(images, masks))
 
     def log_sigmoid(ce, i):
@@ -441,7 +445,11 @@ def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_we
     remove = -sum((2 / beta) * log_sigmoid(alone[i], i) for i in forget) / (
         len(forget) if remove_average == "forget" else 240
     )
-    value = redirect_weight * redirect + remove_weight * remove
+    retained = [i for i in range(240) if i not in forget]
+    mean_prediction = sum(alone_logits[i].softmax(0) for i in retained) / len(retained)
+    proportions = {k: sum(labels[i] == k for i in retained) / len(retained) for k in set(labels)}
+    proportion = -sum(share * mean_prediction[k].log() for k, share in proportions.items())
+    value = redirect_weight * redirect + remove_weight * remove + proportion_weight * proportion
     value.backward()
     by_hand = redirect_weight * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240)) / 240
     by_hand += (
@@ -449,6 +457,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(make_task, beta, redirect_we
         * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in forget)
         / (len(forget) if remove_average == "forget" else 240)
     )
+    by_hand -= proportion_weight * sum(s * math.log(mean_prediction[k].item()) for k, s in proportions.items())
     assert value.item() == pytest.approx(by_hand, rel=1e-5)
 
     expected = dict(expanded.network.named_parameters())

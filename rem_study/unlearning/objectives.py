@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,3 +36,14 @@ def redirect_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tens
     """NPO's loss with its sign turned, (B,): going down it lowers the cross-entropy, with slope
     2 sigmoid(-beta (CE - CE_ref)), so that samples far above their reference weigh little (REM, step 3.1)."""
     return -npo_loss(cross_entropy, reference, beta)
+
+
+def proportion_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy between the proportions of `labels` (B,) and the mean prediction of `logits` (B, K), a scalar.
+
+    It asks that each class be predicted about as often as it occurs, and not of which samples: the loss of learning
+    from label proportions (Tsai and Lin 2020, arXiv 1910.13188, section 2).
+    """
+    proportions = F.one_hot(labels, logits.shape[1]).float().mean(0)
+    log_mean = F.log_softmax(logits.float(), dim=1).logsumexp(0) - math.log(len(labels))
+    return -(proportions * log_mean).sum()

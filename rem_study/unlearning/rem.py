@@ -6,7 +6,8 @@
 3. Redirect and remove: train theta 1 and theta 2 on all data, corrupted labels as they are. Every forget sample
    shares one mask over theta 2, every other sample has its own.
    3.1 redirect: lower the loss of all samples through theta 1 + masked theta 2.
-   3.2 remove: raise the loss of forget samples through theta 1 alone.
+   3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: hold its mean prediction on the retained
+       samples that pass with them at the proportions of their labels, lest a class leave theta 1 with the corruption.
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -14,9 +15,10 @@
 Step 3.2 is the mean over the forget samples, as in the paper's equation. The released code divides it by the whole
 batch instead, which makes it |forget| / |train| times as strong: `remove_average: batch`.
 
-The defaults differ from the paper in three places, each measured in docs/rem.md: the flush is gradient ascent (the
-paper's: `flush_loss: npo`), gradients of step 3 are clipped (`max_grad_norm: 0` for none), and step 3.2 passes only a
-part of the batch through theta 1 (`remove_company: 8192` for the whole).
+The defaults differ from the paper in four places, each measured in docs/rem.md: the flush is gradient ascent (the
+paper's: `flush_loss: npo`), gradients of step 3 are clipped (`max_grad_norm: 0` for none), step 3.2 passes only a
+part of the batch through theta 1 (`remove_company: 8192` for the whole) and keeps the proportions of the classes
+(`proportion_weight: 0` for not).
 
 Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own`
 shares no mask, and `ideal` has every corrupted sample share it, undiscovered ones included, which takes knowledge that
@@ -53,7 +55,7 @@ from rem_study.seeds import generator
 from rem_study.training import train_epoch
 from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
-from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.objectives import npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
 
 STATISTICS_SAMPLES = 2048  # that the statistics of theta 1 are estimated on after each epoch
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
@@ -78,6 +80,7 @@ def unlearn(
     remove_weight: float,
     remove_average: Literal["forget", "batch"],
     remove_company: int,
+    proportion_weight: float,
     max_grad_norm: float,
     forget_mask: Literal["shared", "own", "ideal"],
     initialisation: Initialisation,
@@ -120,10 +123,13 @@ def unlearn(
         if len(known) and remove_weight > 0:
             # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
             part = torch.cat([known, (~forget).nonzero().squeeze(1)[:remove_company]])
-            alone = expanded(batch.images[part])[: len(known)]
-            removal = npo_loss(sample_cross_entropy(alone, batch.labels[known]), reference_ce[known], beta)
+            alone = expanded(batch.images[part])
+            forgotten, company = alone[: len(known)], alone[len(known) :]
+            removal = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], beta)
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
+            if len(company) and proportion_weight > 0:
+                total = total + proportion_weight * proportion_loss(company, batch.labels[part[len(known) :]])
             samples += len(part)
         return total
 
