@@ -203,8 +203,9 @@ class SamplerSpec(Frozen):
 class PrunerSpec(Frozen):
     """Optuna's pruner: whether a trial is given up before its last replicate, for what its first ones gave.
 
-    A trial is compared within its own cell and method, and with those results only that its suggestion could see. Not for
-    `sampler: {name: gp}`, which learns from whole trials only: pruned, it finds less than random search (docs/search.md).
+    A trial is compared within its own cell and method, and with those results only that its suggestion could see. Not
+    for `sampler: {name: gp}`, which learns from whole trials only: pruned, it finds less than random search
+    (docs/search.md).
     """
 
     name: Literal["none", "median", "percentile", "wilcoxon"] = "none"
