@@ -53,7 +53,7 @@ COLUMNS = {
     "retain_accuracy": "accuracy on the retain set against its given labels",
     "score_oracle": "utility × healed on the selection split",
     "score_deployable": "`retain_accuracy` × (1 − max(`forget_accuracy`, chance)): needs no clean label",
-    "score": "the one of the two that the study searches by",
+    "score": "the one of the two that the study searches by; 0 beyond `max_utility_loss`",
     "score_healed": "the factor of `score` that says how much was healed, for a search with two objectives",
     "score_utility": "its other factor",
     "epochs": "that the method took",

@@ -300,6 +300,11 @@ class StudySpec(Frozen):
     discovery_rates: Annotated[tuple[DiscoveryRate, ...], Field(min_length=1, strict=False)]
     methods: Annotated[dict[str, MethodSpec], BeforeValidator(_as_mapping), Field(min_length=1)]
     objective: Literal["score_oracle", "score_deployable"] = "score_oracle"
+    max_utility_loss: Share | None = Field(
+        None,
+        description="a replicate whose utility (selection split) lies more than this below its original's scores 0, so "
+        "that what costs too much is not selected; score_oracle only",
+    )
     protocol: Literal["honest", "paper"] = Field(
         "honest",
         description="honest: chosen on one half of the corrupted samples and test images, reported on the other; "
@@ -338,6 +343,14 @@ class StudySpec(Frozen):
     def _ids_of_all_training_images(self) -> StudySpec:
         if self.data.train_samples and any(isinstance(corruption, GivenSpec) for corruption in self.corruptions):
             raise ValueError("data.train_samples: must be left out, since given ids count all training images")
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> StudySpec:
+        if self.max_utility_loss is not None and self.objective != "score_oracle":
+            raise ValueError("max_utility_loss: needs objective score_oracle, which has the utility that it bounds")
+        if self.max_utility_loss is not None and self.sampler.name == "nsga2":
+            raise ValueError("max_utility_loss: nsga2 searches by healed and utility apart, not by the score")
         return self
 
     @model_validator(mode="after")

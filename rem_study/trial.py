@@ -24,6 +24,7 @@ from rem_study.spec import CorruptionSpec, StudySpec, cell_name
 from rem_study.unlearning import Predict, UnlearningTask, unlearn
 
 _CELL_CACHES = CellCaches(limit=2**30)
+ROUNDING = 1e-9  # of shares, lest a loss of exactly the allowed one count as more
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         `healed*`, `utility*` and `test_accuracy` are on the report split; `score_oracle` on the selection split;
         `score_deployable` uses given labels only; `score` is the one of them that the study searches by, and
         `score_healed` and `score_utility` are its factors. By the paper's protocol both splits are all samples.
+        Where `score_utility` lies more than the study's `max_utility_loss` below the original's, `score` is 0.
         What needs clean labels is None where nobody knows them.
     """
     posed = pose(spec, trial.cell, trial.replicate, originals, device)
@@ -134,12 +136,18 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         "error": None,
         "curves": None,
     }
+    least_utility = -math.inf
+    if spec.max_utility_loss is not None:
+        least_utility = _tested(posed.task.network, spec, posed.setting, posed.corruption).selection_utility
+        least_utility -= spec.max_utility_loss + ROUNDING
     start = time.perf_counter()
     try:
         unlearned = unlearn(trial.method, posed.task, trial.configuration)
     except UnlearningError as error:
         return row | {"state": "failed", "error": str(error), "seconds": time.perf_counter() - start}
     row |= evaluate(unlearned.network, spec, trial.cell, posed.setting, posed.corruption)
+    if (row["score_utility"] or 0.0) < least_utility:
+        row["score"] = 0.0
     row |= {
         "epochs": float(unlearned.epochs),
         "sample_passes": unlearned.sample_passes,
@@ -165,21 +173,14 @@ def evaluate(
     everything = torch.arange(len(data), device=data.device)
     with computing_in(spec.precision, data.device):
         train = predict_training(network, data, everything).cpu()
-        test = test_predictions(network, dataset).cpu()
     given = data.labels.cpu()
     forget, retain = split_ids(corruption, cell.discovery_rate, len(data))
-
-    test_labels = dataset.test_labels.cpu()
-    reporting = report_half(len(test_labels), spec.seed, "test")
-    selecting = ~reporting
-    useful = ~torch.isin(test_labels, torch.tensor(corruption.process.spared_classes, dtype=torch.int64))
-    right = test == test_labels
+    tested = _tested(network, spec, setting, corruption)
 
     position = torch.arange(len(corruption.ids))
     reported, discovered = position % 2 == 1, position < len(forget)
     selected = ~reported
     if spec.protocol == "paper":
-        selecting = reporting = torch.ones_like(reporting)
         selected = reported = torch.ones_like(reported)
     if corruption.clean_labels is None:
         healed = torch.full((len(position),), math.nan)
@@ -190,21 +191,42 @@ def evaluate(
         "healed": _share(healed, reported),
         "healed_discovered": _share(healed, reported & discovered),
         "healed_undiscovered": _share(healed, reported & ~discovered),
-        "utility": _share(right, reporting & useful),
-        "test_accuracy": _share(right, reporting),
+        "utility": tested.report_utility,
+        "test_accuracy": tested.report_accuracy,
         "forget_accuracy": accuracy(train[forget], given[forget]),
         "retain_accuracy": accuracy(train[retain], given[retain]),
     }
     scores["utility_x_healed"] = scores["utility"] * scores["healed"]
     chance = 1 / dataset.num_classes
     factors = {
-        "score_oracle": (_share(healed, selected), _share(right, selecting & useful)),
+        "score_oracle": (_share(healed, selected), tested.selection_utility),
         "score_deployable": (1 - max(scores["forget_accuracy"], chance), scores["retain_accuracy"]),
     }
     scores |= {name: healing * keeping for name, (healing, keeping) in factors.items()}
     scores["score_healed"], scores["score_utility"] = factors[spec.objective]
     scores["score"] = scores[spec.objective]
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """Accuracies on clean test images, each on its split; utility: less the classes that the corruption spares."""
+
+    selection_utility: float
+    report_utility: float
+    report_accuracy: float
+
+
+def _tested(network: torch.nn.Module, spec: StudySpec, setting: Setting, corruption: Corruption) -> _Tested:
+    labels = setting.dataset.test_labels.cpu()
+    with computing_in(spec.precision, setting.dataset.test_labels.device):
+        right = test_predictions(network, setting.dataset).cpu() == labels
+    reporting = report_half(len(labels), spec.seed, "test")
+    selecting = ~reporting
+    if spec.protocol == "paper":
+        selecting = reporting = torch.ones_like(reporting)
+    useful = ~torch.isin(labels, torch.tensor(corruption.process.spared_classes, dtype=torch.int64))
+    return _Tested(_share(right, selecting & useful), _share(right, reporting & useful), _share(right, reporting))
 
 
 def _share(hits: Tensor, where: Tensor) -> float:

@@ -20,7 +20,7 @@ from rem_study.evaluation import given_label_accuracy
 from rem_study.models.redirect import SHARED_ID, ExpandedNetwork, sample_masks
 from rem_study.space import CategoricalParameter, load_space
 from rem_study.spec import RecipeSpec
-from rem_study.unlearning import importance, needed_original, unlearn
+from rem_study.unlearning import importance, needed_original, rem, unlearn
 from rem_study.unlearning.importance import compute_saliency
 from rem_study.unlearning.relabelling import draw_other_labels
 from rem_study.unlearning.salun import select_largest
@@ -380,6 +380,25 @@ def test_rem_returns_the_original_where_no_epoch_beats_it(make_task):
     # so small a rate that no prediction changes, though batch norm's statistics do: no score beats the start
     result = unlearn("rem", task, configuration("rem", lr=1e-12, stop_accuracy=1.0))
     assert torch.equal(behaviour(result, task), before)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "final_lr", "expected"), [(3, 0.1, [1, 0.55, 0.1]), (3, 1.0, [1, 1, 1]), (1, 0.1, [1]), (2, 0.5, [1, 0.5])]
+)
+def test_rems_learning_rate_falls_linearly_epoch_by_epoch(make_task, monkeypatch, epochs, final_lr, expected):
+    rates: dict[str, list[float]] = {"flush": [], "epoch": []}
+
+    def recording(kind, real, place):
+        def wrapper(*arguments, **options):
+            rates[kind].append(arguments[place].param_groups[0]["lr"])
+            return real(*arguments, **options)
+
+        return wrapper
+
+    monkeypatch.setattr(rem, "flush", recording("flush", rem.flush, 4))
+    monkeypatch.setattr(rem, "train_epoch", recording("epoch", rem.train_epoch, 2))
+    unlearn("rem", make_task(), configuration("rem", epochs=epochs, lr=0.02, final_lr=final_lr, erase_mode="drop"))
+    assert rates["epoch"] == rates["flush"] == pytest.approx([0.02 * share for share in expected])
 
 
 def softplus(x: float) -> float:

@@ -77,6 +77,12 @@ def complaints(path: Path, overrides: tuple[str, ...] = ()) -> list[str]:
             {"pruner": "{name: median}", "sampler": "{name: nsga2}", "budget": "{replicates: 2}"},
             "pruner.name: nsga2 has two objectives",
         ),
+        (
+            {"max_utility_loss": "0.1", "objective": "score_deployable"},
+            "max_utility_loss: needs objective score_oracle",
+        ),
+        ({"max_utility_loss": "0.1", "sampler": "{name: nsga2}"}, "max_utility_loss: nsga2 searches by"),
+        ({"max_utility_loss": "-0.1"}, "max_utility_loss: "),
         ({"confirm": "{everywhere: true}"}, "everywhere: needs replicates of 1 or more"),
         ({"neighbours": "{from_trial: 0}"}, "neighbours.from_trial: "),
         ({"budget": "{sample_passes: 0}"}, "budget.sample_passes: "),

@@ -334,6 +334,24 @@ def test_the_score_is_the_studys_objective(make_spec, store, objective):
     assert row["score"] == row[objective]
 
 
+@pytest.mark.parametrize("name", ["poison", "interclass_confusion"])
+def test_a_replicate_that_loses_more_utility_than_it_may_scores_nothing(make_spec, settings, store, name):
+    place = list(settings).index(name)
+    network = settings[name].fresh_network("x")
+    network.load_state_dict(store.obtain(settings[name]).state)
+    spec = make_spec()
+    cell = Cell(spec.corruptions[place], 0.5)
+    before = evaluate(network, spec, cell, settings[name], settings[name].draw())["score_utility"]
+    free = run_trial(spec, trial_of(spec, "ascent", place, passes=3), store)
+    loss = before - free["score_utility"]
+    assert loss > 0.01 and free["score"] > 0
+    for bound, expected in ((loss + 1e-3, free["score"]), (loss, free["score"]), (loss - 1e-3, 0.0), (0.0, 0.0)):
+        bounded = make_spec(max_utility_loss=bound)
+        row = run_trial(bounded, trial_of(bounded, "ascent", place, passes=3), store)
+        assert row["score"] == expected
+        assert without(row, "score", "seconds") == without(free, "score", "seconds")
+
+
 def test_rem_shows_where_the_corruption_sits_before_the_first_epoch_and_after_each(spec, store):
     row = run_trial(spec, trial_of(spec), store)
     assert set(row["curves"]) == {"old", "both", "shared"}

@@ -71,6 +71,7 @@ def unlearn(
     anneal_share: float,
     epochs: int,
     lr: float,
+    final_lr: float,
     batch_size: int,
     beta: float,
     stop_accuracy: float,
@@ -105,6 +106,7 @@ def unlearn(
         masks[task.corrupted_ids] = shared_mask
     reference = _Reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, final_lr, total_iters=max(1, epochs - 1))
     samples, fade = 0, 1.0
 
     def forgetting(batch: Batch) -> Tensor:
@@ -148,6 +150,7 @@ def unlearn(
             fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
         expanded.train()
         samples += train_epoch(all_batches, redirect_and_remove, optimizer, max_grad_norm=max_grad_norm)
+        schedule.step()
         expanded.estimate_statistics(task.data.batch(ids).images for ids in some_retained)
         score = eraser.score()
         if score > best_score:
