@@ -383,7 +383,8 @@ def test_rem_returns_the_original_where_no_epoch_beats_it(make_task):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "final_lr", "expected"), [(3, 0.1, [1, 0.55, 0.1]), (3, 1.0, [1, 1, 1]), (1, 0.1, [1]), (2, 0.5, [1, 0.5])]
+    ("epochs", "final_lr", "expected"),
+    [(3, 0.1, [1, 0.55, 0.1]), (3, 1.0, [1, 1, 1]), (1, 0.1, [1]), (2, 0.5, [1, 0.5])],
 )
 def test_rems_learning_rate_falls_linearly_epoch_by_epoch(make_task, monkeypatch, epochs, final_lr, expected):
     rates: dict[str, list[float]] = {"flush": [], "epoch": []}
