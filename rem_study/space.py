@@ -144,7 +144,7 @@ class CategoricalParameter(_Parameter):
 Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
 
 
-_CHANGEABLE = ("low", "high", "log", "step", "choices", "default")
+_CHANGEABLE = ("low", "high", "log", "step", "choices", "default", "search")
 """What of a parameter a study may say otherwise (`ranges`)."""
 
 
@@ -189,7 +189,7 @@ class SearchSpace(BaseModel):
         return math.prod(p.cardinality for p in self.parameters.values() if p.search)
 
     def with_ranges(self, changes: dict[str, dict[str, Any]]) -> SearchSpace:
-        """The same space with fields of some parameters (low, high, log, step, choices, default) changed.
+        """The same space with fields of some parameters (low, high, log, step, choices, default, search) changed.
 
         Raises:
             InputError: naming parameter and field.

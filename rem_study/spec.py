@@ -169,7 +169,9 @@ class MethodSpec(Frozen):
         description="the user's own search space: a path, relative to the study file, or the space itself",
     )
     trials: PositiveInt | None = Field(None, description="trials a cell; default: budget.trials")
-    ranges: dict[str, dict[str, Any]] = Field({}, description="other low, high, choices, ... of hyperparameters")
+    ranges: dict[str, dict[str, Any]] = Field(
+        {}, description="other low, high, choices, default, search (whether it is searched), ... of hyperparameters"
+    )
     fixed: dict[str, bool | int | float | str] = Field({}, description="hyperparameters held at a value")
     defaults: dict[str, bool | int | float | str] = Field({}, description="other values for trial 0")
 

@@ -18,6 +18,7 @@ from rem_study.spec import RecipeSpec
 from rem_study.training import BatchLoader, make_optimizer, train_classifier, train_epoch
 from rem_study.unlearning.objectives import (
     compute_kl_divergence,
+    linear_mmd,
     npo_loss,
     proportion_loss,
     redirect_loss,
@@ -226,3 +227,12 @@ def test_proportion_loss_asks_how_often_a_class_is_predicted_and_not_where():
     assert proportion_loss(right, labels).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4), abs=1e-3)
     assert proportion_loss(lost, labels) > 3
     assert math.isfinite(proportion_loss(100 * lost, labels).item())
+
+
+def test_linear_mmd_is_its_formula():
+    """Mean logits (3, 1, 2) and (1, 1, 1): gaps 2, 0, 1, less their mean 1: (1 + 1 + 0) / 3."""
+    outputs = torch.tensor([[4.0, 1.0, 2.0], [2.0, 1.0, 2.0]])
+    target = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    assert linear_mmd(outputs, target).item() == pytest.approx(2 / 3)
+    assert linear_mmd(outputs + 5, target).item() == pytest.approx(2 / 3)
+    assert linear_mmd(target, target[[1, 0, 2]]).item() == pytest.approx(0)

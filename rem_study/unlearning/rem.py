@@ -7,7 +7,9 @@
    shares one mask over theta 2, every other sample has its own.
    3.1 redirect: lower the loss of all samples through theta 1 + masked theta 2.
    3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: hold its mean prediction on the retained
-       samples that pass with them at the proportions of their labels, lest a class leave theta 1 with the corruption.
+       samples that pass with them at the proportions of their labels, lest a class leave theta 1 with the corruption;
+       and, where a study asks for it (`mmd_weight`), bring its mean output on forget samples to that on retained ones,
+       lest a trigger that no longer means its class come to mean another.
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -55,8 +57,9 @@ from rem_study.seeds import generator
 from rem_study.training import train_epoch
 from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
-from rem_study.unlearning.objectives import npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
 
+MMD_SAMPLES = 16  # of the forget set, drawn anew at each step of 3.2, whose mean output is compared
 STATISTICS_SAMPLES = 2048  # that the statistics of theta 1 are estimated on after each epoch
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
 
@@ -82,6 +85,7 @@ def unlearn(
     remove_average: Literal["forget", "batch"],
     remove_company: int,
     proportion_weight: float,
+    mmd_weight: float,
     max_grad_norm: float,
     forget_mask: Literal["shared", "own", "ideal"],
     initialisation: Initialisation,
@@ -107,6 +111,7 @@ def unlearn(
     reference = _Reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, final_lr, total_iters=max(1, epochs - 1))
+    mmd_rng = generator("mmd", task.seed)
     samples, fade = 0, 1.0
 
     def forgetting(batch: Batch) -> Tensor:
@@ -121,18 +126,24 @@ def unlearn(
         through_both = expanded(batch.images, masks[batch.ids] * fade)
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
-        known = forget.nonzero().squeeze(1)
+        known, company = forget.nonzero().squeeze(1), (~forget).nonzero().squeeze(1)[:remove_company]
         if len(known) and remove_weight > 0:
             # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
-            part = torch.cat([known, (~forget).nonzero().squeeze(1)[:remove_company]])
+            part = torch.cat([known, company])
             alone = expanded(batch.images[part])
-            forgotten, company = alone[: len(known)], alone[len(known) :]
+            forgotten, retained = alone[: len(known)], alone[len(known) :]
             removal = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], beta)
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
             if len(company) and proportion_weight > 0:
-                total = total + proportion_weight * proportion_loss(company, batch.labels[part[len(known) :]])
+                total = total + proportion_weight * proportion_loss(retained, batch.labels[company])
             samples += len(part)
+            if len(company) and mmd_weight > 0:
+                order = torch.randperm(len(task.forget_ids), generator=mmd_rng)[:MMD_SAMPLES]
+                some = data.batch(task.forget_ids[order.to(data.device)]).images
+                among = expanded(torch.cat([some, batch.images[company]]))[: len(some)]
+                total = total + mmd_weight * linear_mmd(among, retained.detach())
+                samples += len(some) + len(company)
         return total
 
     forget_batches = task.batches(task.forget_ids, batch_size, "forget")
