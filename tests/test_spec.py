@@ -331,6 +331,13 @@ def test_a_study_may_change_ranges_and_start_elsewhere(tmp_path):
     assert (lr.low, lr.high, lr.default, lr.log) == (1e-6, 1e-3, 2e-5, True)
 
 
+def test_a_study_may_search_what_is_not_searched_by_default(tmp_path):
+    path = write(tmp_path, methods="{rem: {ranges: {mmd_weight: {search: true, default: 0.1}}}}")
+    assert not load_space("rem").parameters["mmd_weight"].search
+    searched = load_study(path).spaces["rem"].parameters["mmd_weight"]
+    assert (searched.search, searched.default, searched.low) == (True, 0.1, 0.001)
+
+
 @pytest.mark.parametrize(
     ("ranges", "expected"),
     [
@@ -338,6 +345,7 @@ def test_a_study_may_change_ranges_and_start_elsewhere(tmp_path):
         ("{lr: {hihg: 1.0}}", "lr: hihg: unknown key"),
         ("{speed: {low: 1.0}}", "speed: rem has no such hyperparameter"),
         ("{epochs: {high: 2.5}}", "epochs: high: "),
+        ("{mmd_weight: {search: true}}", "mmd_weight: 0.0 may be fixed, but a search does not reach it"),
     ],
 )
 def test_a_wrong_change_of_a_range_names_its_field(tmp_path, ranges, expected):
