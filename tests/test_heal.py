@@ -579,7 +579,7 @@ class Elsewhere:
         return share_right(network, *self.test)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
     from sklearn.datasets import load_digits
 
