@@ -89,7 +89,7 @@ def words(study: Any) -> str:
     objective = str(study.get("objective")) if isinstance(study, dict) else ""
     by = f" by {OBJECTIVES[objective]}" if objective in OBJECTIVES else ""
     bound = study.get("max_utility_loss") if isinstance(study, dict) else None
-    if isinstance(bound, float):
+    if isinstance(bound, int | float):
         by += f" (0 for a replicate that loses more than {bound:g} of utility)"
     splits = "on one set of samples and scored on another."
     if isinstance(study, dict) and study.get("protocol") == "paper":

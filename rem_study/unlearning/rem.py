@@ -59,7 +59,7 @@ from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
 
-MMD_SAMPLES = 16  # of the forget set, drawn anew at each step of 3.2, whose mean output is compared
+MMD_SAMPLES = 16  # forget samples whose mean output is compared, drawn anew at each step
 STATISTICS_SAMPLES = 2048  # that the statistics of theta 1 are estimated on after each epoch
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
 
@@ -126,9 +126,10 @@ def unlearn(
         through_both = expanded(batch.images, masks[batch.ids] * fade)
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
-        known, company = forget.nonzero().squeeze(1), (~forget).nonzero().squeeze(1)[:remove_company]
+        known = forget.nonzero().squeeze(1)
         if len(known) and remove_weight > 0:
             # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
+            company = (~forget).nonzero().squeeze(1)[:remove_company]
             part = torch.cat([known, company])
             alone = expanded(batch.images[part])
             forgotten, retained = alone[: len(known)], alone[len(known) :]
