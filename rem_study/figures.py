@@ -31,7 +31,7 @@ NAMES = {
     "healed": "healed",
     "utility": "utility",
     "gain": "gain over the default",
-    "spread": "standard deviation over replicates",
+    "spread": "SD over replicates",
     "trials": "trials",
 }
 EMPTY = "#eeeeee"

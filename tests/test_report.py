@@ -187,7 +187,7 @@ def test_confirmed_intervals_the_universal_configuration_and_spread_are_shown(tm
     assert "[0.812, 0.934]" in page and "[-0.010, +0.120]" in page
     assert "Not confirmed" not in page and "optimum on a bound" in page
     assert "0.077" in page and "lr=0.125" in page
-    assert "REM · standard deviation over replicates: 0.014" in page  # 0.9 and 0.88
+    assert "REM · SD over replicates: 0.014" in page  # 0.9 and 0.88
     assert (tmp_path / "figures" / "spread.pdf").is_file()
 
 
