@@ -412,6 +412,7 @@ def softplus(x: float) -> float:
     [
         (1.0, 1.0, 1.0, "forget", 0.0, 0.0),
         (1.0, 1.0, 1.0, "batch", 1.0, 0.0),
+        (2.5, 0.5, 2.0, "forget", 0.3, 0.0),
         (2.5, 0.5, 2.0, "forget", 0.3, 0.5),
     ],
 )
@@ -493,7 +494,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
     expected = dict(expanded.network.named_parameters())
     assert expected.keys() == moved.keys()
     largest = max(p.grad.abs().max().item() for p in expected.values())
-    rounding = 3e-3 if mmd_weight else 2e-4  # one more pass, its samples in another order
+    rounding = 3e-3 if mmd_weight else 2e-4  # one more pass, its samples in another order (6e-8 in double precision)
     for name, parameter in expected.items():
         step = parameter.detach() - lr * parameter.grad
         assert torch.allclose(moved[name], step, atol=rounding * lr * largest + 1e-7), name
