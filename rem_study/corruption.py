@@ -100,11 +100,19 @@ def _alternate(selected: Tensor, reported: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some training samples: ids (B,), images float32 (B, C, H, W) as the network sees them, given labels (B,)."""
+    """Some training samples, on the data's device.
+
+    Attributes:
+        ids: int64 (B,).
+        images: float32 (B, C, H, W), as the network sees them.
+        labels: int64 (B,), the given ones.
+        host_ids: `ids` on the CPU, for what is decided there: reading them back would wait for the device.
+    """
 
     ids: Tensor
     images: Tensor
     labels: Tensor
+    host_ids: Tensor
 
 
 class CorruptedTrainingSet:
@@ -127,14 +135,17 @@ class CorruptedTrainingSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, ids: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Batch:
-        """The samples `ids` (B,); the trigger is stamped after augmentation, so that it is never cropped away."""
+    def images(self, ids: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Images float32 (B, C, H, W) of the samples `ids` (B,), as the network sees them.
+
+        The trigger is stamped after augmentation, so that it is never cropped away.
+        """
         images = self.dataset.normalise(self.dataset.train_images[ids])
         if augment is not None:
             images = augment(images)
         if self._trigger is not None:
             images = self._trigger.stamp(images, self._triggered[ids], self.dataset)
-        return Batch(ids, images, self.labels[ids])
+        return images
 
 
 def fresh_samples(process: Process, dataset: Dataset, *seed: object) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from rem_study.errors import InputError
 from rem_study.seeds import generator
 from rem_study.sources import SOURCES, Augmentation
 from rem_study.spec import DataSpec
+from rem_study.transfer import send
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     """Each image of (B, C, H, W) shifted by up to `padding` pixels either way, zeros moving in."""
     count, _, height, width = images.shape
     padded = F.pad(images, [padding] * 4)
-    shifts = torch.randint(0, 2 * padding + 1, (2, count), generator=rng).to(images.device)
+    shifts = send(torch.randint(0, 2 * padding + 1, (2, count), generator=rng), images.device)
     rows = shifts[0, :, None] + torch.arange(height, device=images.device)
     columns = shifts[1, :, None] + torch.arange(width, device=images.device)
     samples = torch.arange(count, device=images.device)[:, None, None]
@@ -136,7 +137,7 @@ def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
 
 def batch_flip(images: Tensor, rng: torch.Generator) -> Tensor:
     """Each image of (B, C, H, W) mirrored left to right with probability one half."""
-    flip = (torch.rand(len(images), generator=rng) < 0.5).to(images.device)
+    flip = send(torch.rand(len(images), generator=rng) < 0.5, images.device)
     return torch.where(flip[:, None, None, None], images.flip(-1), images)
 
 

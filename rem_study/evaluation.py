@@ -31,7 +31,7 @@ def predict(network: nn.Module, logits: Callable[[Tensor], Tensor], ids: Tensor)
 
 def predict_training(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> Tensor:
     """The predicted classes, int64 (M,), of training samples `ids` (M,), triggers in place, not augmented."""
-    return predict(network, lambda part: network(data.batch(part).images), ids)
+    return predict(network, lambda part: network(data.images(part)), ids)
 
 
 def given_label_accuracy(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> float:

@@ -163,6 +163,7 @@ _CODE = (
         "semantic.py",
         "training.py",
         "precision.py",
+        "transfer.py",
     ),
     *("models/resnet9.py", "models/vit.py", "models/torchvision_model.py", "models/split.py", "models/redirect.py"),
 )

@@ -54,14 +54,15 @@ class Patch:
 
 @dataclass(frozen=True)
 class Blend:
-    """A pattern, float32 (C, H, W) in [0, 1], mixed into the image: (1 − alpha) · image + alpha · pattern."""
+    """A pattern, float32 (C, H, W) in [0, 1], on the data's device, mixed into the image: (1 − alpha) · image +
+    alpha · pattern."""
 
     pattern: Tensor
     alpha: float
 
     def stamp(self, images: Tensor, where: Tensor, dataset: Dataset) -> Tensor:
         """See `Trigger`."""
-        pattern = (self.pattern.to(images.device) - dataset.mean) / dataset.std
+        pattern = (self.pattern - dataset.mean) / dataset.std
         return torch.where(where[:, None, None, None], torch.lerp(images, pattern, self.alpha), images)
 
 
@@ -132,7 +133,7 @@ def _(spec: BlendedTriggerSpec, dataset: Dataset, find_group: FindGroup | None =
     shape = dataset.train_images.shape[1:]
     pattern = torch.rand(shape, generator=generator("pattern", spec.pattern_seed))
     train, test = _but_of_class(dataset, spec.target)
-    return Process((train,), test, _always(spec.target), Blend(pattern, spec.alpha))
+    return Process((train,), test, _always(spec.target), Blend(pattern.to(dataset.train_images.device), spec.alpha))
 
 
 @process_of.register

@@ -13,27 +13,29 @@ from rem_study.data import augment
 from rem_study.errors import UnlearningError
 from rem_study.models.split import SplitNetwork
 from rem_study.spec import RecipeSpec
+from rem_study.transfer import send
 
 
 class BatchLoader:
-    """Batches of the training samples `ids` (M,), in a new random order at each iteration.
+    """Batches of the training samples `ids` (M,), on the data's device, in a new random order at each iteration.
 
     The samples are dealt into ceil(M / batch_size) batches of nearly equal size, or one fewer where a batch would
     be left with a single sample, which batch norm could not normalise (an odd M in twos).
     """
 
     def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
-        self._data, self._ids, self._batch_size, self._rng = data, ids, batch_size, rng
+        self._data, self._ids, self._batch_size, self._rng = data, ids.cpu(), batch_size, rng
 
     def __len__(self) -> int:
         return max(1, min(-(-len(self._ids) // self._batch_size), len(self._ids) // 2))
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self._ids), generator=self._rng).to(self._ids.device)
+        host_order = self._ids[torch.randperm(len(self._ids), generator=self._rng)]
+        order = send(host_order, self._data.device)
         augmentation = self._data.dataset.augmentation
         transform = None if augmentation is None else lambda images: augment(images, augmentation, self._rng)
-        for ids in self._ids[order].tensor_split(len(self)):
-            yield self._data.batch(ids, transform)
+        for ids, host_ids in zip(order.tensor_split(len(self)), host_order.tensor_split(len(self)), strict=True):
+            yield Batch(ids, self._data.images(ids, transform), self._data.labels[ids], host_ids)
 
 
 def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -60,7 +62,7 @@ def train_epoch(
         UnlearningError: a loss was not finite.
     """
     samples = 0
-    total: Tensor | float = 0.0
+    total: Tensor | float = 0.0  # stays on the device: a number read back for each step would wait for it
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch)
@@ -72,9 +74,14 @@ def train_epoch(
             after_step()
         total = total + value.detach()
         samples += len(batch.ids)
-    if not torch.as_tensor(total).isfinite():
-        raise UnlearningError("the loss is not finite")
+    _require_finite(torch.as_tensor(total))
     return samples
+
+
+def _require_finite(loss: Tensor) -> None:
+    """Wait for the device, and raise UnlearningError where `loss` is not finite."""
+    if not loss.isfinite():
+        raise UnlearningError("the loss is not finite")
 
 
 def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpec) -> int:
@@ -95,7 +102,7 @@ def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpe
 
     def loss(batch: Batch) -> Tensor:
         if isinstance(network, SplitNetwork):
-            return F.cross_entropy(network.training_logits(batch.images, batch.ids), batch.labels)
+            return F.cross_entropy(network.training_logits(batch.images, batch.host_ids), batch.labels)
         return F.cross_entropy(network(batch.images), batch.labels)
 
     network.train()

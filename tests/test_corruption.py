@@ -91,7 +91,7 @@ def test_samples_with_a_trigger_are_never_of_the_target_class(digits, name):
 def test_the_trigger_is_on_the_poisoned_samples_and_on_no_others(digits):
     corruption = draw("poison", digits)
     data = CorruptedTrainingSet(digits, corruption)
-    seen = data.batch(torch.arange(len(data))).images
+    seen = data.images(torch.arange(len(data)))
     expected = (digits.train_images.double() / 255 - digits.mean) / digits.std
     for position in corruption.ids.tolist():
         expected[position, :, 13:16, 13:16] = float((1 - digits.mean) / digits.std)
@@ -107,7 +107,7 @@ def test_the_trigger_stays_in_its_corner_while_augmentation_moves_the_image(digi
     def transform(images):
         return augment(images, augmentation, generator("moves"))
 
-    seen = data.batch(ids, transform).images
+    seen = data.images(ids, transform)
     moved = transform(digits.normalise(digits.train_images))
     poisoned = torch.isin(ids, corruption.ids)
     assert not torch.equal(moved, digits.normalise(digits.train_images))
@@ -121,7 +121,7 @@ def test_the_trigger_stays_in_its_corner_while_augmentation_moves_the_image(digi
 @pytest.mark.parametrize("name", ["random_label", "interclass_confusion", "semantic_contamination"])
 def test_only_triggers_change_images(digits, name):
     data = CorruptedTrainingSet(digits, draw(name, digits))
-    assert torch.equal(data.batch(torch.arange(len(data))).images, digits.normalise(digits.train_images))
+    assert torch.equal(data.images(torch.arange(len(data))), digits.normalise(digits.train_images))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,13 +162,11 @@ def test_a_draw_depends_on_its_replicate_and_on_nothing_else(digits, name):
 def test_the_training_set_gives_wrong_labels_for_corrupted_samples_and_true_ones_for_others(digits, name):
     corruption = draw(name, digits)
     data = CorruptedTrainingSet(digits, corruption)
-    everything = torch.arange(len(data))
     expected = digits.train_labels.tolist()
     for position, label in zip(corruption.ids.tolist(), corruption.labels.tolist(), strict=True):
         expected[position] = label
     assert data.labels.tolist() == expected
-    assert data.batch(everything).labels.tolist() == expected
-    assert torch.equal(data.batch(corruption.ids.flip(0)).labels, corruption.labels.flip(0))
+    assert torch.equal(data.labels[corruption.ids], corruption.labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,15 +191,14 @@ def test_no_clean_label_and_no_test_image_can_be_reached_from_the_training_set(d
 
 def test_building_a_training_set_leaves_the_data_clean(digits):
     before = digits.fingerprint
-    CorruptedTrainingSet(digits, draw("poison", digits)).batch(torch.arange(1437))
+    CorruptedTrainingSet(digits, draw("poison", digits)).images(torch.arange(1437))
     assert replace(digits).fingerprint == before
 
 
 def test_without_a_corruption_the_training_set_is_the_clean_data(digits):
     data = CorruptedTrainingSet(digits, None)
-    batch = data.batch(torch.arange(len(data)))
-    assert torch.equal(batch.labels, digits.train_labels)
-    assert torch.equal(batch.images, digits.normalise(digits.train_images))
+    assert torch.equal(data.labels, digits.train_labels)
+    assert torch.equal(data.images(torch.arange(len(data))), digits.normalise(digits.train_images))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -250,13 +247,13 @@ def test_a_blended_trigger_is_one_faint_pattern_over_the_whole_image(digits):
     corruption = draw("blended_trigger", digits)
     data = CorruptedTrainingSet(digits, corruption)
     everything = torch.arange(len(data))
-    change = data.batch(everything).images - digits.normalise(digits.train_images)
+    change = data.images(everything) - digits.normalise(digits.train_images)
     poisoned = torch.isin(everything, corruption.ids)
     assert (change[~poisoned] == 0).all()
     # (1 - a)·x + a·pattern moves a pixel by a·(pattern - x), at most a tenth of the whole range
     assert change[poisoned].abs().max() <= 0.1 / digits.std.item() + 1e-6
     assert (change[poisoned] != 0).float().mean() > 0.99
-    patterns = data.batch(corruption.ids).images - 0.9 * digits.normalise(digits.train_images[corruption.ids])
+    patterns = data.images(corruption.ids) - 0.9 * digits.normalise(digits.train_images[corruption.ids])
     assert torch.allclose(patterns, patterns[:1].expand_as(patterns), atol=1e-5)
 
 
@@ -270,7 +267,7 @@ def test_the_pattern_of_a_blended_trigger_depends_on_its_seed_and_not_on_the_rep
 def test_the_blended_trigger_stays_in_place_while_augmentation_moves_the_image(digits):
     corruption = draw("blended_trigger", digits)
     data = CorruptedTrainingSet(digits, corruption)
-    shifted = data.batch(corruption.ids, lambda images: images.roll(2, dims=3)).images
+    shifted = data.images(corruption.ids, lambda images: images.roll(2, dims=3))
     still = digits.normalise(digits.train_images[corruption.ids])
     pattern = (corruption.process.trigger.pattern - digits.mean) / digits.std
     assert torch.allclose(shifted, 0.9 * still.roll(2, dims=3) + 0.1 * pattern, atol=1e-6)
@@ -317,7 +314,7 @@ def test_given_ids_are_the_corrupted_samples_and_keep_the_labels_of_the_data(dig
     assert torch.equal(corruption.clean_labels, (corruption.labels + 1) % 10)
     data = CorruptedTrainingSet(digits, corruption)
     assert torch.equal(data.labels, digits.train_labels)
-    assert torch.equal(data.batch(corruption.ids).images, digits.normalise(digits.train_images[corruption.ids]))
+    assert torch.equal(data.images(corruption.ids), digits.normalise(digits.train_images[corruption.ids]))
 
 
 def test_given_ids_are_discovered_in_another_order_in_each_replicate_but_report_on_the_same_half(digits, tmp_path):

@@ -54,7 +54,7 @@ def naive(task, ids, batch_size, loss, of_gradient):
     importance = {name: [0.0] * p.numel() for name, p in network.named_parameters()}
     for part in batches:
         network.zero_grad()
-        images = torch.stack([task.data.batch(part[i : i + 1]).images[0] for i in range(len(part))])
+        images = torch.stack([task.data.images(part[i : i + 1])[0] for i in range(len(part))])
         logits = network(images)
         loss(logits, task.data.labels[part]).backward()
         for name, p in network.named_parameters():
@@ -130,7 +130,7 @@ def test_potion_is_its_loop_written_out(task, steps):
     ratios = sorted(a / b if b else 0.0 for n in names for a, b in zip(forget[n], everything[n], strict=True))
     original = {name: p.flatten().tolist() for name, p in task.network.named_parameters()}
     with torch.no_grad():
-        task.data.labels[FORGET] = task.network.eval()(task.data.batch(FORGET).images).argmax(1)  # memorised: 1.0
+        task.data.labels[FORGET] = task.network.eval()(task.data.images(FORGET)).argmax(1)  # memorised: 1.0
     network = Tiny()
     network.load_state_dict(task.network.state_dict())
     f = 4.0 * len(FORGET) / COUNT
@@ -148,7 +148,7 @@ def test_potion_is_its_loop_written_out(task, steps):
         with torch.no_grad():
             for name, p in network.named_parameters():
                 p.copy_(torch.tensor(expected[name]).view_as(p))
-            predicted = network.eval()(task.data.batch(FORGET).images).argmax(1)
+            predicted = network.eval()(task.data.images(FORGET)).argmax(1)
         if (predicted == task.data.labels[FORGET]).float().mean() <= 0.3:
             break
         f *= 2.0

@@ -208,7 +208,7 @@ def test_training_batches_are_augmented_where_the_data_set_says_so():
     ids = torch.arange(20)
     seen = torch.cat([batch.images for batch in BatchLoader(data, ids, 20, generator(0))])
     assert (seen.amax((1, 2, 3)) - seen.amin((1, 2, 3)) > 0).any()  # zeros moved in at some edge
-    assert torch.equal(data.batch(ids).images, data.dataset.normalise(data.dataset.train_images))
+    assert torch.equal(data.images(ids), data.dataset.normalise(data.dataset.train_images))
 
 
 def test_proportion_loss_is_its_formula():

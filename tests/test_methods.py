@@ -80,7 +80,7 @@ def configuration(method, **changes):
 
 
 def images_of(task):
-    return task.data.batch(torch.arange(len(task.data))).images
+    return task.data.images(torch.arange(len(task.data)))
 
 
 @torch.no_grad()

@@ -208,7 +208,7 @@ def test_a_networks_dropout_follows_the_tasks_seed(make_task):
         task = make_task(seed=seed)
         task.network = Dropout(task.network)
         settings = load_space("finetune").defaults | {"epochs": 2, "batch_size": 1000, "lr": 1e-3}
-        return unlearn("finetune", task, settings).network.eval()(task.data.batch(torch.arange(9)).images)
+        return unlearn("finetune", task, settings).network.eval()(task.data.images(torch.arange(9)))
 
     torch.manual_seed(1)
     first = logits(7)

@@ -156,7 +156,7 @@ def test_a_small_task_is_memorised(settings, store, name):
     corruption = setting.draw()
     network = setting.fresh_network("other")
     network.load_state_dict(original.state)
-    images = CorruptedTrainingSet(setting.dataset, corruption).batch(corruption.ids).images
+    images = CorruptedTrainingSet(setting.dataset, corruption).images(corruption.ids)
     given = network.eval()(images).argmax(1).tolist()
     share = sum(a == b for a, b in zip(given, corruption.labels.tolist(), strict=True)) / len(given)
     assert original.facts["memorised"] == pytest.approx(share)

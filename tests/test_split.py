@@ -229,7 +229,7 @@ def test_every_method_runs_on_it(prepare, method, original):
     settings = load_space(method).defaults
     quick = {"epochs": 2, "passes": 5, "flush_limit": 3, "batch_size": 64}
     healed = unlearn(method, task, settings | {k: v for k, v in quick.items() if k in settings}).network.eval()
-    images = task.data.batch(torch.arange(20)).images
+    images = task.data.images(torch.arange(20))
     assert not torch.allclose(healed(images), before(images), atol=1e-3)
     before.load_state_dict(healed.state_dict())
     assert close(before(images), healed(images))
@@ -243,7 +243,7 @@ def test_rem_uses_the_channels_that_are_there(prepare, original):
     def logits(**changes):
         task = prepare(original)
         healed = unlearn("rem", task, load_space("rem").defaults | quick | changes).network
-        return healed.eval()(task.data.batch(torch.arange(20)).images)
+        return healed.eval()(task.data.images(torch.arange(20)))
 
     base = logits()
     assert torch.equal(base, logits(redirect_width=1.0))
@@ -265,7 +265,7 @@ def test_rem_heals_a_network_trained_at_half_capacity(make_spec, store):
 @pytest.mark.parametrize(("rescale", "factor"), [(True, (0.25 + 0.4) / 0.25), (False, 1.0)])
 def test_etd_drop_drops_memorisation_channels_and_rescales_the_others(prepare, rescale, factor):
     task = prepare(ETD)
-    images = task.data.batch(torch.arange(6)).images
+    images = task.data.images(torch.arange(6))
     weights = {name: value.clone() for name, value in task.network.named_parameters()}
     network = unlearn("etd_drop", task, {"rescale": rescale}).network.eval()
     assert all(torch.equal(weights[name], value) for name, value in network.named_parameters())

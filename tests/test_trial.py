@@ -177,7 +177,7 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
     network.eval()
     row = evaluate(network, spec, Cell(setting.corruption_spec, 0.5), setting, corruption)
 
-    train = network(data.batch(torch.arange(240)).images).argmax(1).tolist()
+    train = network(data.images(torch.arange(240))).argmax(1).tolist()
     test = network(dataset.normalise(dataset.test_images)).argmax(1).tolist()
     test_labels = dataset.test_labels.tolist()
     wrong = dict(zip(corruption.ids.tolist(), corruption.labels.tolist(), strict=True))
@@ -221,7 +221,7 @@ def test_by_the_papers_protocol_all_samples_choose_and_all_are_reported(make_spe
     dataset, corruption = setting.dataset, setting.draw()
     network = Guess(144)
     row = evaluate(network, spec, Cell(setting.corruption_spec, 0.5), setting, corruption)
-    images = CorruptedTrainingSet(dataset, corruption).batch(corruption.ids).images
+    images = CorruptedTrainingSet(dataset, corruption).images(corruption.ids)
     healed = (network(images).argmax(1) == corruption.clean_labels).tolist()
     right = (network(dataset.normalise(dataset.test_images)).argmax(1) == dataset.test_labels).tolist()
     spared = {3, 5} if name == "interclass_confusion" else set()

@@ -52,9 +52,10 @@ class PathStatistics(nn.Module):
         momenta = [norm.momentum for norm in self._norms]
         for norm in self._norms:
             norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over what it sees
             norm.train()
-        for images in batches:
+        for seen, images in enumerate(batches, 1):
+            for norm in self._norms:
+                norm.momentum = 1 / seen  # the plain mean, which PyTorch's `None` stands for, at a wait for the device
             forward(images)
         for norm, momentum in zip(self._norms, momenta, strict=True):
             norm.momentum = momentum

@@ -127,6 +127,6 @@ def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, objec
     module = importlib.import_module(f"rem_study.unlearning.{method}")
     with seeded(task.data.device, "dropout", task.seed), computing_in(task.precision, task.data.device):
         unlearned: Unlearned = module.unlearn(task, **configuration)
-    if not all(value.isfinite().all() for value in unlearned.network.state_dict().values()):
+    if not torch.stack([value.isfinite().all() for value in unlearned.network.state_dict().values()]).all():
         raise UnlearningError("a weight of the healed network is not finite")
     return unlearned

@@ -27,11 +27,12 @@ def unlearn(
     retained = len(task.retain_ids)
     drawn = torch.randperm(retained, generator=generator("retain share", task.seed))[: round(retain_share * retained)]
     ids = torch.cat([task.forget_ids, task.retain_ids[drawn.to(task.retain_ids.device)]])
+    in_forget_set = torch.zeros(len(task.data), dtype=torch.bool, device=task.data.device)
+    in_forget_set[task.forget_ids] = True
 
     def loss(batch: Batch) -> Tensor:
-        forget = torch.isin(batch.ids, task.forget_ids)
         with torch.no_grad():
-            target = torch.where(forget[:, None], bad(batch.images), good(batch.images))
+            target = torch.where(in_forget_set[batch.ids][:, None], bad(batch.images), good(batch.images))
         return compute_kl_divergence(target, network(batch.images), temperature)
 
     batches = task.batches(ids, batch_size, "mixed")

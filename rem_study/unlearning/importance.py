@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rem_study.corruption import Batch
 from rem_study.seeds import generator
 from rem_study.unlearning import UnlearningTask
 
@@ -33,9 +32,9 @@ def compute_label_free_importance(task: UnlearningTask, ids: Tensor, batch_size:
 def compute_saliency(task: UnlearningTask, ids: Tensor) -> Importance:
     """The absolute gradient of the mean cross-entropy of all of `ids` (SalUn)."""
     total = {name: torch.zeros_like(p) for name, p in task.network.named_parameters()}
-    for batch, gradients in _gradients(task, ids, 512, _cross_entropy):
+    for samples, gradients in _gradients(task, ids, 512, _cross_entropy):
         for name, gradient in gradients.items():
-            total[name] += gradient * (len(batch.ids) / len(ids))
+            total[name] += gradient * (samples / len(ids))
     return {name: value.abs() for name, value in total.items()}
 
 
@@ -61,7 +60,8 @@ def _mean_over_batches(
 
 def _gradients(
     task: UnlearningTask, ids: Tensor, batch_size: int, loss: Callable[[Tensor, Tensor], Tensor]
-) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """For each batch, how many samples it has and the gradients of its loss."""
     network = task.network
     parameters = dict(network.named_parameters())
     order = torch.randperm(len(ids), generator=generator("importance", task.seed)).to(ids.device)
@@ -69,9 +69,8 @@ def _gradients(
     network.eval()
     try:
         for part in ids[order].tensor_split(-(-len(ids) // batch_size)):
-            batch = task.data.batch(part)
-            gradients = torch.autograd.grad(loss(network(batch.images), batch.labels), list(parameters.values()))
-            yield batch, dict(zip(parameters, gradients, strict=True))
+            value = loss(network(task.data.images(part)), task.data.labels[part])
+            yield len(part), dict(zip(parameters, torch.autograd.grad(value, list(parameters.values())), strict=True))
     finally:
         network.train(was_training)
 

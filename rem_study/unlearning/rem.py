@@ -55,6 +55,7 @@ from rem_study.models.site import select_sites
 from rem_study.models.split import SplitNetwork
 from rem_study.seeds import generator
 from rem_study.training import train_epoch
+from rem_study.transfer import send
 from rem_study.unlearning import Predict, Unlearned, UnlearningTask
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
@@ -94,8 +95,8 @@ def unlearn(
     """Heal `task.network`; hyperparameters as in `search_spaces/rem.yaml`."""
     data = task.data
     everything = task.all_ids
-    in_forget_set = torch.zeros(len(data), dtype=torch.bool, device=data.device)
-    in_forget_set[task.forget_ids] = True
+    in_forget_set = torch.zeros(len(data), dtype=torch.bool)  # on the CPU, where batches are taken apart
+    in_forget_set[task.forget_ids.cpu()] = True
 
     # 1. Expand.
     expanded = _with_new_channels(task, redirect_width, layer_position, initialisation, trainable)
@@ -121,18 +122,19 @@ def unlearn(
 
     def redirect_and_remove(batch: Batch) -> Tensor:
         nonlocal samples
-        forget = in_forget_set[batch.ids]
         reference_ce = reference(batch)
         through_both = expanded(batch.images, masks[batch.ids] * fade)
         loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
         total = redirect_weight * loss.mean()
-        known = forget.nonzero().squeeze(1)
-        if len(known) and remove_weight > 0:
+        forget = in_forget_set[batch.host_ids]
+        count = int(forget.sum())
+        if count and remove_weight > 0:
             # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
-            company = (~forget).nonzero().squeeze(1)[:remove_company]
-            part = torch.cat([known, company])
+            part = torch.cat([forget.nonzero().squeeze(1), (~forget).nonzero().squeeze(1)[:remove_company]])
+            part = send(part, data.device)
+            known, company = part[:count], part[count:]
             alone = expanded(batch.images[part])
-            forgotten, retained = alone[: len(known)], alone[len(known) :]
+            forgotten, retained = alone[:count], alone[count:]
             removal = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], beta)
             scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
             total = total + remove_weight * scale * removal.sum() / len(batch.ids)
@@ -141,7 +143,7 @@ def unlearn(
             samples += len(part)
             if len(company) and mmd_weight > 0:
                 order = torch.randperm(len(task.forget_ids), generator=mmd_rng)[:MMD_SAMPLES]
-                some = data.batch(task.forget_ids[order.to(data.device)]).images
+                some = data.images(task.forget_ids[send(order, data.device)])
                 among = expanded(torch.cat([some, batch.images[company]]))[: len(some)]
                 total = total + mmd_weight * linear_mmd(among, retained.detach())
                 samples += len(some) + len(company)
@@ -163,7 +165,7 @@ def unlearn(
         expanded.train()
         samples += train_epoch(all_batches, redirect_and_remove, optimizer, max_grad_norm=max_grad_norm)
         schedule.step()
-        expanded.estimate_statistics(task.data.batch(ids).images for ids in some_retained)
+        expanded.estimate_statistics(task.data.images(ids) for ids in some_retained)
         score = eraser.score()
         if score > best_score:
             best_score, best_state, best_means = score, copy.deepcopy(expanded.state_dict()), eraser.means
@@ -213,14 +215,18 @@ class _Reference:
         self._network = copy.deepcopy(expanded).eval().requires_grad_(False)
         self._known: Tensor | None = None
         if task.data.dataset.augmentation is None:  # every sample always looks the same: once is enough
-            self._known = torch.cat([self._compute(task.data.batch(ids)) for ids in task.all_ids.split(512)])
+            self._known = torch.cat(
+                [self._compute(ids, task.data.images(ids), task.data.labels[ids]) for ids in task.all_ids.split(512)]
+            )
 
     def __call__(self, batch: Batch) -> Tensor:
-        return self._compute(batch) if self._known is None else self._known[batch.ids]
+        if self._known is None:
+            return self._compute(batch.ids, batch.images, batch.labels)
+        return self._known[batch.ids]
 
     @torch.no_grad()
-    def _compute(self, batch: Batch) -> Tensor:
-        return sample_cross_entropy(self._network(batch.images, self._masks[batch.ids]), batch.labels)
+    def _compute(self, ids: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return sample_cross_entropy(self._network(images, self._masks[ids]), labels)
 
 
 class _Eraser:
@@ -244,7 +250,7 @@ class _Eraser:
 
     def _retained(self) -> Iterator[tuple[Tensor, Tensor]]:
         for ids in self._task.retain_ids.split(512):
-            yield self._task.data.batch(ids).images, self._masks[ids]
+            yield self._task.data.images(ids), self._masks[ids]
 
 
 def _paths(task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor, shared_mask: Tensor) -> dict[str, Predict]:
@@ -252,7 +258,7 @@ def _paths(task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor, share
 
     def through(masks_of: Callable[[Tensor], Tensor | None]) -> Predict:
         def logits(ids: Tensor) -> Tensor:
-            return expanded(task.data.batch(ids).images, masks_of(ids))
+            return expanded(task.data.images(ids), masks_of(ids))
 
         return lambda ids: predict(expanded, logits, ids)
 
