@@ -5,6 +5,7 @@ same passes and steps are then made by a plain loop (cross-entropy, backward, st
 already. The ratio, bare over real, is what the data path, the losses, the evaluation and the bookkeeping leave.
 
     python benchmarks/step.py [--threads 1] [--methods rem,npo,...]
+    python benchmarks/step.py --device cuda --study studies/paper-cifar10-resnet9.yaml [--set key.path=value ...]
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import copy
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from common import digits_study, machine, originals, seconds_of
+from common import ROOT, machine, originals, seconds_of
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -29,7 +31,7 @@ from rem_study.corruption import CorruptedTrainingSet
 from rem_study.models.redirect import ErasedNetwork, ExpandedNetwork
 from rem_study.models.resnet9 import ResNet9
 from rem_study.originals import Setting
-from rem_study.space import load_space
+from rem_study.spec import load_study
 from rem_study.training import BatchLoader, train_classifier
 from rem_study.trial import cells_of, pose
 from rem_study.unlearning import unlearn
@@ -99,7 +101,8 @@ def replay(trace: Trace, images: torch.Tensor, labels: torch.Tensor) -> None:
     moved = {e.network for e in trace.events if e is not None and e.gradient}
     parameters = [p for i in sorted(moved) for p in trace.networks[i].parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 1e-6, 0.9, weight_decay=5e-4)
-    masks = {e.masks: torch.ones(len(images), e.masks) for e in trace.events if e is not None and e.masks is not None}
+    widths = {e.masks for e in trace.events if e is not None and e.masks is not None}
+    masks = {width: torch.ones(len(images), width, device=images.device) for width in widths}
     losses: list[torch.Tensor] = []
     for event in trace.events:
         if event is None:
@@ -121,36 +124,46 @@ def replay(trace: Trace, images: torch.Tensor, labels: torch.Tensor) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=ROOT / "studies" / "digits-all-methods.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="key.path=value")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--methods", default="finetune,npo,neggrad_plus,scrub,eu_k,rem")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    spec, store = digits_study(), originals()
+    study, device, store = load_study(arguments.study, tuple(arguments.set)), arguments.device, originals()
+    spec = study.spec
     cell = cells_of(spec)[1]
-    setting = Setting(spec, cell.corruption, 0)
+    setting = Setting(spec, cell.corruption, 0, device)
     shape = setting.dataset.train_images.shape
-    images = torch.randn(512, *shape[1:])
-    labels = torch.randint(0, setting.dataset.num_classes, (512,))
     print(machine())
 
     def prepare(name: str) -> Callable[[], object]:
         """What is timed: the training or the method, with its data and networks at hand."""
         if name != "original":
-            return partial(unlearn, name, pose(spec, cell, 0, store).task, load_space(name).defaults)
+            task = replace(pose(spec, cell, 0, store, device).task, cell_cache={})  # nothing known from the run before
+            return partial(unlearn, name, task, study.spaces[name].defaults)
         data = CorruptedTrainingSet(setting.dataset, setting.draw())
-        batches = BatchLoader(data, torch.arange(len(data)), spec.original.batch_size, torch.Generator())
+        batches = BatchLoader(data, torch.arange(len(data), device=device), spec.original.batch_size, torch.Generator())
         return partial(train_classifier, setting.fresh_network("benchmark"), batches, spec.original)
 
     for name in ["original", *arguments.methods.split(",")]:
         run = prepare(name)  # outside of the trace: it may have to train the original first
-        with traced() as trace:
+        with traced() as trace, setting.computing():
             run()
-        passed = sum(e.images for e in trace.events if e is not None)
-        times = [
-            (seconds_of(prepare(name))[0], seconds_of(partial(replay, trace, images, labels))[0])
-            for _ in range(arguments.rounds)
-        ]
+        if None not in trace.events:
+            print(f"{name:14} made no step")
+            continue
+        sizes = [e.images for e in trace.events if e is not None]
+        passed, largest = sum(sizes), max(sizes)
+        images = torch.randn(largest, *shape[1:], device=device)
+        labels = torch.randint(0, setting.dataset.num_classes, (largest,), device=device)
+        times = []
+        for _ in range(arguments.rounds):
+            run = prepare(name)
+            with setting.computing():
+                times.append((seconds_of(run)[0], seconds_of(partial(replay, trace, images, labels))[0]))
         mine, bare = (statistics.median(each) for each in zip(*times, strict=True))
         ratio = statistics.median(b / m for m, b in times)
         print(f"{name:14} {passed / mine:8.0f} images/s, bare loop {passed / bare:8.0f}: {ratio:.2f}", flush=True)

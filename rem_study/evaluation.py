@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rem_study.corruption import CorruptedTrainingSet
 from rem_study.data import Dataset
+from rem_study.models.mode import evaluating
 
 BATCH = 512
 
@@ -21,12 +22,8 @@ def predict(network: nn.Module, logits: Callable[[Tensor], Tensor], ids: Tensor)
         network: put in evaluation mode meanwhile.
         logits: ids (B,) to the network's logits (B, K).
     """
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         return torch.cat([logits(part).argmax(1) for part in ids.split(BATCH)]) if len(ids) else ids
-    finally:
-        network.train(was_training)
 
 
 def predict_training(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> Tensor:

@@ -10,18 +10,20 @@ import importlib
 import inspect
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from rem_study import space
+from rem_study import space, unlearning
 from rem_study.errors import InputError, UnlearningError
 from rem_study.evaluation import given_label_accuracy
 from rem_study.models.redirect import SHARED_ID, ExpandedNetwork, sample_masks
+from rem_study.sources import Augmentation
 from rem_study.space import CategoricalParameter, load_space
 from rem_study.spec import RecipeSpec
-from rem_study.unlearning import importance, needed_original, rem, unlearn
+from rem_study.unlearning import frozen, importance, needed_original, rem, unlearn
 from rem_study.unlearning.importance import compute_saliency
 from rem_study.unlearning.relabelling import draw_other_labels
 from rem_study.unlearning.salun import select_largest
@@ -220,6 +222,11 @@ def test_a_weight_of_the_original_that_is_not_a_number_is_an_unlearning_error(ma
         unlearn(method, task, configuration(method))
 
 
+def augmented(task):
+    task.data.dataset = replace(task.data.dataset, augmentation=Augmentation(padding=1, flip=True))
+    return task
+
+
 @pytest.mark.parametrize("method", ["npo", "scrub", "bad_teacher", "acdc"])
 def test_the_teacher_stays_as_it_was_and_shares_no_weight_with_the_student(make_task, monkeypatch, method):
     """SCRUB became a no-op in public code where its optimiser held the teacher; a shallow copy has KL 0."""
@@ -229,10 +236,8 @@ def test_the_teacher_stays_as_it_was_and_shares_no_weight_with_the_student(make_
         teachers.append((network, copy.deepcopy(network.state_dict())))
         return network
 
-    task = make_task()
-    real_copy, real_fresh = task.frozen_copy, task.fresh_network
-    monkeypatch.setattr(task, "frozen_copy", lambda: record(real_copy()))
-    task.fresh_network = lambda: record(real_fresh())
+    task = augmented(make_task())
+    monkeypatch.setattr(unlearning, "frozen", lambda network: record(frozen(network)))
     original = copy.deepcopy(task.network.state_dict())
     student = unlearn(method, task, configuration(method)).network
     own = {tensor.data_ptr() for tensor in student.state_dict().values()}
@@ -242,6 +247,43 @@ def test_the_teacher_stays_as_it_was_and_shares_no_weight_with_the_student(make_
         assert not teacher.training and not any(p.requires_grad for p in teacher.parameters())
         assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
         assert own.isdisjoint(tensor.data_ptr() for tensor in teacher.state_dict().values())
+
+
+@pytest.mark.parametrize("method", ["npo", "scrub", "bad_teacher", "acdc"])
+def test_the_teacher_that_is_asked_once_is_the_original(make_task, method):
+    task = make_task()
+    network, ids = frozen(task.network), task.forget_ids if method == "npo" else task.all_ids
+    unlearn(method, task, configuration(method))
+    assert torch.equal(task.cell_cache["logits", ("original", len(ids))][ids], network(task.data.images(ids)))
+    if method == "bad_teacher":
+        fresh = frozen(task.fresh_network())
+        known = task.cell_cache["logits", "bad teacher"][task.forget_ids]
+        assert torch.equal(known, fresh(task.data.images(task.forget_ids)))
+
+
+def test_a_teacher_looks_at_images_that_stay_the_same_once_a_cell(make_task):
+    cache, made = {}, []
+    for _ in range(2):  # two trials of a cell
+        task = make_task(cell_cache=cache)
+        network = frozen(task.network)
+        answer = task.fixed_logits("teacher", task.retain_ids, lambda made_here=network: made.append(0) or made_here)
+        with torch.no_grad():
+            for parameter in task.network.parameters():
+                parameter.add_(1)  # unlearning
+            for batch in task.batches(task.retain_ids, 50, "any"):
+                assert torch.allclose(answer(batch), network(batch.images), atol=1e-5)
+                assert not answer(batch).requires_grad
+    assert len(made) == 1
+
+
+def test_a_teacher_looks_at_every_augmented_image(make_task):
+    task = augmented(make_task())
+    answer, network = task.original_logits(task.all_ids), frozen(task.network)
+    loader = task.batches(task.all_ids, 240, "any")
+    (first,), (second,) = list(loader), list(loader)
+    for batch in (first, second):
+        assert torch.equal(answer(batch), network(batch.images)) and not answer(batch).requires_grad
+    assert not torch.allclose(answer(first)[first.ids.argsort()], answer(second)[second.ids.argsort()], atol=1e-2)
 
 
 @pytest.mark.parametrize("k", [1, 4, 6, 7, 20])

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rem_study.models.mode import evaluating
 from rem_study.models.path_statistics import PathStatistics, batch_norms
 from rem_study.models.site import Site
 from rem_study.seeds import derive_seed
@@ -278,10 +279,8 @@ class ExpandedNetwork(nn.Module):
 
     def estimate_statistics(self, batches: Iterable[Tensor]) -> None:
         """Set the batch norms' statistics for the old channels alone from `batches` of images (B, C, H, W)."""
-        was_training = self.training
-        self.eval()
-        self.statistics.estimate(self, batches)
-        self.train(was_training)
+        with evaluating(self):
+            self.statistics.estimate(self, batches)
 
     @torch.no_grad()
     def mean_activations(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
@@ -293,16 +292,14 @@ class ExpandedNetwork(nn.Module):
         device = next(self.network.parameters()).device
         self._switch.sums = [torch.zeros(n, device=device) for n in self.channels]
         seen = 0
-        was_training = self.training
-        self.eval()
         try:
-            for images, masks in batches:
-                self(images, masks)
-                seen += len(images)
+            with evaluating(self):
+                for images, masks in batches:
+                    self(images, masks)
+                    seen += len(images)
             return tuple(total / max(seen, 1) for total in self._switch.sums)
         finally:
             self._switch.sums = None
-            self.train(was_training)
 
     def narrow(self) -> nn.Module:
         """Remove the new channels: the network with exactly its original modules, parameter names and shapes."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from rem_study.corruption import Batch, CorruptedTrainingSet
 from rem_study.errors import UnlearningError
+from rem_study.evaluation import BATCH
+from rem_study.models.mode import evaluating
 from rem_study.precision import computing_in
 from rem_study.seeds import generator, seeded
 from rem_study.spec import Precision, RecipeSpec
@@ -79,9 +81,37 @@ class UnlearningTask:
         """int64 (N,), every training sample."""
         return torch.arange(len(self.data), device=self.data.device)
 
-    def frozen_copy(self) -> nn.Module:
-        """The network as it stands, in evaluation mode: a teacher or reference that no optimiser can reach."""
-        return copy.deepcopy(self.network).eval().requires_grad_(False)
+    def original_logits(self, ids: Tensor) -> Callable[[Batch], Tensor]:
+        """`fixed_logits` of the network as it stands, which must be the original."""
+        return self.fixed_logits(("original", len(ids)), ids, lambda: self.network)
+
+    def fixed_logits(
+        self, name: Hashable, ids: Tensor, make_network: Callable[[], nn.Module]
+    ) -> Callable[[Batch], Tensor]:
+        """Logits (B, K) that a network which never changes, a teacher or reference, gives to a batch.
+
+        Where images are not augmented, each of the samples `ids` (M,) always looks the same: they are computed once for
+        all trials of a cell, and looked up; other samples then have zeros.
+
+        Args:
+            name: says which network and which ids.
+            make_network: gives the network, the same in all trials of a cell; a copy of it is kept where one is needed.
+        """
+        if self.data.dataset.augmentation is not None:
+            network = frozen(make_network())
+            return torch.no_grad()(lambda batch: network(batch.images))
+
+        @torch.no_grad()
+        def compute() -> Tensor:
+            network = make_network()
+            with evaluating(network):
+                known = torch.cat([network(self.data.images(part)) for part in ids.split(BATCH)])
+            logits = known.new_zeros(len(self.data), known.shape[1])
+            logits[ids] = known
+            return logits
+
+        logits = self.once(("logits", name), compute)
+        return lambda batch: logits[batch.ids]
 
     def once(self, key: Hashable, compute: Callable[[], Computed]) -> Computed:
         """The result of `compute`, computed by the cell's first trial that asks for `key`; treat it as read-only.
@@ -95,6 +125,11 @@ class UnlearningTask:
     def optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         """A fresh optimiser of the original's kind over what may move in `network`, at a constant rate."""
         return make_optimizer(self.recipe, network.parameters(), lr)
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """A copy of `network` in evaluation mode: a teacher or reference that no optimiser can reach."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

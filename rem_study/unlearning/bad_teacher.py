@@ -23,7 +23,8 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/bad_teacher.yaml`."""
     network = task.network
-    good, bad = task.frozen_copy(), task.fresh_network().eval().requires_grad_(False)
+    good = task.original_logits(task.all_ids)
+    bad = task.fixed_logits("bad teacher", task.forget_ids, task.fresh_network)
     retained = len(task.retain_ids)
     drawn = torch.randperm(retained, generator=generator("retain share", task.seed))[: round(retain_share * retained)]
     ids = torch.cat([task.forget_ids, task.retain_ids[drawn.to(task.retain_ids.device)]])
@@ -31,8 +32,7 @@ def unlearn(
     in_forget_set[task.forget_ids] = True
 
     def loss(batch: Batch) -> Tensor:
-        with torch.no_grad():
-            target = torch.where(in_forget_set[batch.ids][:, None], bad(batch.images), good(batch.images))
+        target = torch.where(in_forget_set[batch.ids][:, None], bad(batch), good(batch))
         return compute_kl_divergence(target, network(batch.images), temperature)
 
     batches = task.batches(ids, batch_size, "mixed")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rem_study.models.mode import evaluating
 from rem_study.seeds import generator
 from rem_study.unlearning import UnlearningTask
 
@@ -65,14 +66,10 @@ def _gradients(
     network = task.network
     parameters = dict(network.named_parameters())
     order = torch.randperm(len(ids), generator=generator("importance", task.seed)).to(ids.device)
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         for part in ids[order].tensor_split(-(-len(ids) // batch_size)):
             value = loss(network(task.data.images(part)), task.data.labels[part])
             yield len(part), dict(zip(parameters, torch.autograd.grad(value, list(parameters.values())), strict=True))
-    finally:
-        network.train(was_training)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,14 +28,13 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/npo.yaml`."""
     network = task.network
-    reference = task.frozen_copy()
+    reference = task.original_logits(task.forget_ids)
     retained = task.endless_batches(task.retain_ids, batch_size, "retain")
     retain_samples = 0
 
     def loss(batch: Batch) -> Tensor:
         nonlocal retain_samples
-        with torch.no_grad():
-            reference_ce = sample_cross_entropy(reference(batch.images), batch.labels)
+        reference_ce = sample_cross_entropy(reference(batch), batch.labels)
         forgetting = npo_loss(sample_cross_entropy(network(batch.images), batch.labels), reference_ce, beta).mean()
         if retain_weight == 0:
             return forgetting

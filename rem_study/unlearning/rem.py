@@ -44,7 +44,8 @@ from torch import Tensor, nn
 
 from rem_study.corruption import Batch
 from rem_study.errors import UnlearningError
-from rem_study.evaluation import given_label_accuracy, predict
+from rem_study.evaluation import BATCH, given_label_accuracy, predict
+from rem_study.models.mode import evaluating
 from rem_study.models.redirect import (
     SHARED_ID,
     EraseMode,
@@ -56,7 +57,7 @@ from rem_study.models.split import SplitNetwork
 from rem_study.seeds import generator
 from rem_study.training import train_epoch
 from rem_study.transfer import send
-from rem_study.unlearning import Predict, Unlearned, UnlearningTask
+from rem_study.unlearning import Predict, Unlearned, UnlearningTask, frozen
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
 
@@ -109,7 +110,7 @@ def unlearn(
         if task.corrupted_ids is None:
             raise UnlearningError("forget_mask: ideal needs to know every corrupted sample")
         masks[task.corrupted_ids] = shared_mask
-    reference = _Reference(task, expanded, masks)
+    reference = _reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, final_lr, total_iters=max(1, epochs - 1))
     mmd_rng = generator("mmd", task.seed)
@@ -207,26 +208,21 @@ RedirectNetwork = ExpandedNetwork | SplitNetwork
 """What has channels to redirect into: new ones, or memorisation or silent ones of its own."""
 
 
-class _Reference:
-    """Cross-entropies (B,) of the frozen expanded network, before any unlearning, in evaluation mode, masked."""
+def _reference(task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor) -> Callable[[Batch], Tensor]:
+    """Cross-entropies (B,) of the expanded network as it stands, in evaluation mode, masked; one pass over all samples
+    tells them where images are not augmented."""
+    if task.data.dataset.augmentation is not None:
+        network = frozen(expanded)
+        return torch.no_grad()(
+            lambda batch: sample_cross_entropy(network(batch.images, masks[batch.ids]), batch.labels)
+        )
 
-    def __init__(self, task: UnlearningTask, expanded: RedirectNetwork, masks: Tensor):
-        self._masks = masks
-        self._network = copy.deepcopy(expanded).eval().requires_grad_(False)
-        self._known: Tensor | None = None
-        if task.data.dataset.augmentation is None:  # every sample always looks the same: once is enough
-            self._known = torch.cat(
-                [self._compute(ids, task.data.images(ids), task.data.labels[ids]) for ids in task.all_ids.split(512)]
-            )
+    def of(ids: Tensor) -> Tensor:
+        return sample_cross_entropy(expanded(task.data.images(ids), masks[ids]), task.data.labels[ids])
 
-    def __call__(self, batch: Batch) -> Tensor:
-        if self._known is None:
-            return self._compute(batch.ids, batch.images, batch.labels)
-        return self._known[batch.ids]
-
-    @torch.no_grad()
-    def _compute(self, ids: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return sample_cross_entropy(self._network(images, self._masks[ids]), labels)
+    with torch.no_grad(), evaluating(expanded):
+        known = torch.cat([of(ids) for ids in task.all_ids.split(BATCH)])
+    return lambda batch: known[batch.ids]
 
 
 class _Eraser:
@@ -249,7 +245,7 @@ class _Eraser:
         return keep * (1 - max(wrong, ACCURACY_FLOOR))
 
     def _retained(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for ids in self._task.retain_ids.split(512):
+        for ids in self._task.retain_ids.split(BATCH):
             yield self._task.data.images(ids), self._masks[ids]
 
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,20 +30,18 @@ def unlearn(
     batch_size: int,
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/scrub.yaml`."""
-    student, teacher = task.network, task.frozen_copy()
+    student, teacher = task.network, task.original_logits(task.all_ids)
     optimizer = task.optimizer(student, lr)
 
-    def distance(images: Tensor, logits: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = teacher(images)
-        return temperature**2 * compute_kl_divergence(target, logits, temperature)
+    def distance(batch: Batch, logits: Tensor) -> Tensor:
+        return temperature**2 * compute_kl_divergence(teacher(batch), logits, temperature)
 
     def disobey(batch: Batch) -> Tensor:
-        return -distance(batch.images, student(batch.images))
+        return -distance(batch, student(batch.images))
 
     def obey(batch: Batch) -> Tensor:
         logits = student(batch.images)
-        return gamma * F.cross_entropy(logits, batch.labels) + alpha * distance(batch.images, logits)
+        return gamma * F.cross_entropy(logits, batch.labels) + alpha * distance(batch, logits)
 
     forgotten = task.batches(task.forget_ids, forget_batch_size, "forget")
     retained = task.batches(task.retain_ids, batch_size, "retain")
