@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils import backend_registration
 
 from rem_study.space import known_methods
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this PyTorch cannot be taught a device in Python",
+)
 
 SHORT = {"epochs": 2, "batch_size": 32, "lr": 0.05}
 AUGMENTED = {"data": {"image_size": 12, "train_samples": 120, "test_samples": 60, "augment": True}}
