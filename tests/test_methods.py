@@ -252,9 +252,10 @@ def test_the_teacher_stays_as_it_was_and_shares_no_weight_with_the_student(make_
 @pytest.mark.parametrize("method", ["npo", "scrub", "bad_teacher", "acdc"])
 def test_the_teacher_that_is_asked_once_is_the_original(make_task, method):
     task = make_task()
-    network, ids = frozen(task.network), task.forget_ids if method == "npo" else task.all_ids
+    network = frozen(task.network)
+    name, ids = ("original, forget set", task.forget_ids) if method == "npo" else ("original, all", task.all_ids)
     unlearn(method, task, configuration(method))
-    assert torch.equal(task.cell_cache["logits", ("original", len(ids))][ids], network(task.data.images(ids)))
+    assert torch.equal(task.cell_cache["logits", name][ids], network(task.data.images(ids)))
     if method == "bad_teacher":
         fresh = frozen(task.fresh_network())
         known = task.cell_cache["logits", "bad teacher"][task.forget_ids]
@@ -278,7 +279,7 @@ def test_a_teacher_looks_at_images_that_stay_the_same_once_a_cell(make_task):
 
 def test_a_teacher_looks_at_every_augmented_image(make_task):
     task = augmented(make_task())
-    answer, network = task.original_logits(task.all_ids), frozen(task.network)
+    answer, network = task.original_logits(), frozen(task.network)
     loader = task.batches(task.all_ids, 240, "any")
     (first,), (second,) = list(loader), list(loader)
     for batch in (first, second):

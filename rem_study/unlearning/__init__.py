@@ -11,7 +11,7 @@ import importlib
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,20 +81,19 @@ class UnlearningTask:
         """int64 (N,), every training sample."""
         return torch.arange(len(self.data), device=self.data.device)
 
-    def original_logits(self, ids: Tensor) -> Callable[[Batch], Tensor]:
-        """`fixed_logits` of the network as it stands, which must be the original."""
-        return self.fixed_logits(("original", len(ids)), ids, lambda: self.network)
+    def original_logits(self, of: Literal["all", "forget set"] = "all") -> Callable[[Batch], Tensor]:
+        """`fixed_logits` of the network as it stands, which must be the original; `of` bounds the samples asked for."""
+        ids = self.all_ids if of == "all" else self.forget_ids
+        return self.fixed_logits(f"original, {of}", ids, lambda: self.network)
 
-    def fixed_logits(
-        self, name: Hashable, ids: Tensor, make_network: Callable[[], nn.Module]
-    ) -> Callable[[Batch], Tensor]:
+    def fixed_logits(self, name: str, ids: Tensor, make_network: Callable[[], nn.Module]) -> Callable[[Batch], Tensor]:
         """Logits (B, K) that a network which never changes, a teacher or reference, gives to a batch.
 
         Where images are not augmented, each of the samples `ids` (M,) always looks the same: they are computed once for
         all trials of a cell, and looked up; other samples then have zeros.
 
         Args:
-            name: says which network and which ids.
+            name: says which network and which ids; two of one name in a cell are taken to be the same.
             make_network: gives the network, the same in all trials of a cell; a copy of it is kept where one is needed.
         """
         if self.data.dataset.augmentation is not None:

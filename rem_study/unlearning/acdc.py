@@ -25,7 +25,7 @@ def unlearn(
     task: UnlearningTask, *, lr_ascent: float, lr_descent: float, alpha: float, steps: int, inner: int, batch_size: int
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/acdc.yaml`."""
-    network, original = task.network, task.original_logits(task.all_ids)
+    network, original = task.network, task.original_logits()
     ascending = torch.optim.Adam(network.parameters(), lr_ascent)
     descending = torch.optim.Adam(network.parameters(), lr_descent)
     forgotten = task.endless_batches(task.forget_ids, batch_size, "forget")

@@ -23,7 +23,7 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/bad_teacher.yaml`."""
     network = task.network
-    good = task.original_logits(task.all_ids)
+    good = task.original_logits()
     bad = task.fixed_logits("bad teacher", task.forget_ids, task.fresh_network)
     retained = len(task.retain_ids)
     drawn = torch.randperm(retained, generator=generator("retain share", task.seed))[: round(retain_share * retained)]

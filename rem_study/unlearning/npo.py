@@ -28,7 +28,7 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/npo.yaml`."""
     network = task.network
-    reference = task.original_logits(task.forget_ids)
+    reference = task.original_logits("forget set")
     retained = task.endless_batches(task.retain_ids, batch_size, "retain")
     retain_samples = 0
 

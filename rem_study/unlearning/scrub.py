@@ -30,7 +30,7 @@ def unlearn(
     batch_size: int,
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/scrub.yaml`."""
-    student, teacher = task.network, task.original_logits(task.all_ids)
+    student, teacher = task.network, task.original_logits()
     optimizer = task.optimizer(student, lr)
 
     def distance(batch: Batch, logits: Tensor) -> Tensor:
