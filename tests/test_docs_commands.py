@@ -44,7 +44,7 @@ NOT_HERE = {
     r"^rem-study submit ": "needs a Ray head with its job server: tests/test_submit.py starts one",
     r"^ray (up|down|dashboard) ": "starts machines on AWS; cluster.yaml is validated by tests/test_cluster.py",
     r"^ray job ": "needs a job that was submitted: tests/test_submit.py",
-    r"^pip (install|check)": "about the environment, not about this package",
+    r"^pip (download|install|check)": "about the environment, not about this package",
     r"s3://|gs://": "needs a bucket: tests/test_object_store.py has one",
     r"package\.module:factory": "a form, not a command: tests/test_heal.py has real factories",
     r"^rem-study show shrink": "the recipe's own method: test_the_recipes_for_extending_work",
