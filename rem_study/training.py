@@ -102,7 +102,7 @@ def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpe
 
     def loss(batch: Batch) -> Tensor:
         if isinstance(network, SplitNetwork):
-            return F.cross_entropy(network.training_logits(batch.images, batch.host_ids), batch.labels)
+            return F.cross_entropy(network.training_logits(batch.images, batch.ids), batch.labels)
         return F.cross_entropy(network(batch.images), batch.labels)
 
     network.train()

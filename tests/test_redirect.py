@@ -491,3 +491,21 @@ def test_estimated_statistics_are_the_mean_over_the_batches(trained, images):
     assert torch.allclose(first.running_var, variances.mean(0), atol=1e-5)
     assert first.momentum == 0.1
     assert not any(module.training for module in expanded.modules())
+
+
+def test_masks_are_those_of_unsigned_splitmix64():
+    """Whole numbers of Python, cut to 64 bits; REM's results would change if masks did."""
+
+    def mix(x):
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        return x ^ x >> 31
+
+    assert mix(0) == 0xE220A8397B1DCDAF  # the generator's published first output of seed 0
+    ids, seed, density = [SHARED_ID, 0, 1, 49_999, 2**40], 2**62 + 5, 0.3
+    expected = [[mix(mix(i % 2**64 ^ seed) ^ mix(c)) >> 11 < density * 2**53 for c in range(200)] for i in ids]
+    assert sample_masks(torch.tensor(ids), 200, density, seed).tolist() == expected
+    assert sample_masks(torch.arange(1500), 3, density, seed)[1234].tolist() == [
+        mix(mix(1234 ^ seed) ^ mix(c)) >> 11 < density * 2**53 for c in range(3)
+    ]

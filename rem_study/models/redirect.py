@@ -7,10 +7,10 @@ inputs. Through the old channels alone the network runs at its original width an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,20 +34,37 @@ def sample_masks(ids: Tensor, channels: int, density: float, seed: int) -> Tenso
     """Which new channels each sample activates: bool (len(ids), channels), True with probability `density`.
 
     A bit depends on its sample's id, its channel and `seed` alone (splitmix64 of the three), so a sample keeps its
-    mask whatever the batch, the machine or the size of the data set, and no random state is touched.
+    mask whatever the batch, the machine or the size of the data set, and no random state is touched. It is computed on
+    the device of `ids`.
     """
-    with np.errstate(over="ignore"):
-        rows = _splitmix64(ids.cpu().numpy().astype(np.int64).view(np.uint64) ^ np.uint64(seed))
-        columns = _splitmix64(np.arange(channels, dtype=np.uint64))
-        uniform = _splitmix64(rows[:, None] ^ columns[None, :]) >> np.uint64(11)
-    return torch.from_numpy(uniform.astype(np.float64) * 2.0**-53 < density).to(ids.device)
+    rows = _splitmix64(ids ^ seed)
+    columns = _splitmix64(torch.arange(channels, device=ids.device))
+    threshold = math.ceil(density * 2**53)
+
+    def of(part: Tensor) -> Tensor:
+        return _unsigned_shift(_splitmix64(part[:, None] ^ columns), 11) < threshold
+
+    return torch.cat([of(part) for part in rows.split(_AT_ONCE)])
 
 
-def _splitmix64(x: np.ndarray) -> np.ndarray:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+_AT_ONCE = 512
+"""Samples whose masks are drawn together: as many as a processor's cache holds the numbers of."""
+
+
+def _splitmix64(x: Tensor) -> Tensor:
+    """Vigna's splitmix64 of int64 taken as bits: sums and products wrap around as unsigned ones do."""
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _unsigned_shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _unsigned_shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _unsigned_shift(x, 31)
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+def _unsigned_shift(x: Tensor, by: int) -> Tensor:
+    return (x >> by) & (2 ** (64 - by) - 1)
 
 
 class _Switch:

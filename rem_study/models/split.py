@@ -18,7 +18,6 @@ from rem_study.errors import InputError
 from rem_study.models.path_statistics import PathStatistics, batch_norms
 from rem_study.models.redirect import ErasedNetwork, EraseMode, sample_masks
 from rem_study.models.site import Site, select_sites
-from rem_study.transfer import send
 
 
 class _Gate(nn.Module):
@@ -128,8 +127,8 @@ class SplitNetwork(nn.Module):
         return torch.cat([masks.split(counts, dim=1)[i] for i in self._active], dim=1)
 
     def training_logits(self, images: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, K) of the samples `ids` (B,), on the CPU, as the original is trained: each with its own mask."""
-        return self(images, send(self.draw_masks(ids, self.density, 0), images.device) if self.density else None)
+        """Logits (B, K) of the samples `ids` (B,) as the original is trained: each with its own mask."""
+        return self(images, self.draw_masks(ids, self.density, 0) if self.density else None)
 
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W) to logits (B, K); masks (B, total_channels), None for the plain form."""

@@ -102,8 +102,7 @@ def unlearn(
     # 1. Expand.
     expanded = _with_new_channels(task, redirect_width, layer_position, initialisation, trainable)
     masks = expanded.draw_masks(everything, mask_density, task.seed)
-    shared_mask = expanded.draw_masks(torch.tensor([SHARED_ID]), mask_density, task.seed)
-    shared_mask = shared_mask.to(data.device)
+    shared_mask = expanded.draw_masks(torch.full((1,), SHARED_ID, device=data.device), mask_density, task.seed)
     if forget_mask != "own":
         masks[task.forget_ids] = shared_mask
     if forget_mask == "ideal":
