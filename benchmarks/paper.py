@@ -12,12 +12,12 @@ The default study is the paper's, which needs a GPU and CIFAR-10 under data/; pa
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 from common import ROOT, machine, originals, seconds_of
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,8 +27,10 @@ from rem_study.spec import Precision, StudySpec, load_study
 from rem_study.trial import Trial, cells_of, run_trial
 
 
-def bare_step(spec: StudySpec, setting: Setting, precision: Precision, layout: torch.memory_format) -> nn.Module:
-    """A fresh network and its plain training step: forward, cross-entropy, backward, SGD; called without arguments."""
+def bare_step(
+    spec: StudySpec, setting: Setting, precision: Precision, layout: torch.memory_format
+) -> Callable[[], None]:
+    """The plain training step of a fresh network: forward, cross-entropy, backward, SGD."""
     dataset = setting.dataset
     device, batch = dataset.train_images.device, spec.original.batch_size
     network = setting.fresh_network("benchmark").to(memory_format=layout)
@@ -36,15 +38,14 @@ def bare_step(spec: StudySpec, setting: Setting, precision: Precision, layout: t
     images = torch.randn(batch, *dataset.train_images.shape[1:], device=device).to(memory_format=layout)
     labels = torch.randint(0, dataset.num_classes, (batch,), device=device)
 
-    class Step(nn.Module):
-        def forward(self) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with computing_in(precision, device):
-                loss = F.cross_entropy(network(images), labels)
-            loss.backward()
-            optimizer.step()
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with computing_in(precision, device):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
 
-    return Step()
+    return step
 
 
 def matrix_peak(device: str) -> float:
@@ -74,7 +75,7 @@ def show_step(spec: StudySpec, setting: Setting, device: str) -> None:
         with FlopCounterMode(display=False) as counter:
             step()
 
-        def run(step: nn.Module = step) -> None:
+        def run(step: Callable[[], None] = step) -> None:
             for _ in range(steps):
                 step()
 

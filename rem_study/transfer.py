@@ -1,4 +1,4 @@
-"""Sending small tensors (orders, shifts, masks), made on the CPU, to the device that computes."""
+"""Sending small tensors (orders, shifts, places in a batch), made on the CPU, to the device that computes."""
 
 from __future__ import annotations
 

@@ -193,6 +193,7 @@ def test_batches_hold_the_images_and_labels_of_their_ids_in_an_order_of_the_seed
         orders.append([i for batch in batches for i in batch.ids.tolist()])
         for batch in batches:
             assert torch.equal(batch.images, data.dataset.normalise(data.dataset.train_images[batch.ids]))
+            assert torch.equal(batch.labels, data.labels[batch.ids]) and torch.equal(batch.host_ids, batch.ids)
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == chosen.tolist()
 
