@@ -31,6 +31,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rem_study benchmarks
+	$(BIN)/lint-imports
 
 # The stamps are written last: an install that was cut short is done again.
 $(STAMP): pyproject.toml setup.py

@@ -1,13 +1,15 @@
 """Which packages the wheel has; everything else is in pyproject.toml.
 
-`search_spaces/` stands at the top of the checkout, where people look for it, and is installed as
-`rem_study/search_spaces/`. Declaring that there too would mean listing every subpackage by hand.
+`search_spaces/` and `studies/` stand at the top of the checkout, where people look for them, and are installed inside
+`rem_study/`. Declaring that there too would mean listing every subpackage by hand.
 """
 
 from setuptools import find_packages, setup
 
+SHIPPED = {f"rem_study.{name}": name for name in ("search_spaces", "studies")}
+
 setup(
-    packages=[*find_packages(include=["rem_study", "rem_study.*"]), "rem_study.search_spaces"],
-    package_dir={"rem_study.search_spaces": "search_spaces"},
-    package_data={"rem_study.search_spaces": ["*.yaml"]},
+    packages=[*find_packages(include=["rem_study", "rem_study.*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={"rem_study": ["py.typed"], **dict.fromkeys(SHIPPED, ["*.yaml"])},
 )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from common import machine
 
-from rem_study.store import read_log
-from rem_study.study import LOG_FOLDER
+from rem_study.results.study_folder import LOG_FOLDER
+from rem_study.storage.log import read_log
 
 
 def main() -> None:

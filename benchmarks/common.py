@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import torch
 
-from rem_study.originals import OriginalStore
-from rem_study.spec import StudySpec, load_study
+from rem_study.spec.resolve import load_study
+from rem_study.spec.study import StudySpec
+from rem_study.trial.originals import OriginalStore
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,9 +16,9 @@ import pandas as pd
 import ray
 from common import machine
 
-from rem_study.analysis import KEY, trial_means
-from rem_study.export import read_table
-from rem_study.study import launch
+from rem_study.results.analysis import KEY, trial_means
+from rem_study.results.read import read_table
+from rem_study.study.launch import launch
 
 
 def progress(trials: pd.DataFrame) -> pd.DataFrame:

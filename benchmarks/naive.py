@@ -28,10 +28,10 @@ def run_one(space: dict[str, Any]) -> None:
     import torch
     from ray import tune
 
-    from rem_study import data
-    from rem_study.originals import OriginalStore
-    from rem_study.spec import load_study
-    from rem_study.trial import Trial, cells_of, run_trial
+    from rem_study.data import dataset as data
+    from rem_study.spec.resolve import load_study
+    from rem_study.trial.originals import OriginalStore
+    from rem_study.trial.trial import Trial, cells_of, run_trial
 
     torch.set_num_threads(1)
     data._load.cache_clear()

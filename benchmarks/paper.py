@@ -21,10 +21,12 @@ from common import ROOT, machine, originals, seconds_of
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from rem_study.originals import Setting, train_original
-from rem_study.precision import computing_in
-from rem_study.spec import Precision, StudySpec, load_study
-from rem_study.trial import Trial, cells_of, run_trial
+from rem_study.spec.original import Precision
+from rem_study.spec.resolve import load_study
+from rem_study.spec.study import StudySpec
+from rem_study.training.precision import computing_in
+from rem_study.trial.originals import Setting, train_original
+from rem_study.trial.trial import Trial, cells_of, run_trial
 
 
 def bare_step(

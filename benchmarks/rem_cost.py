@@ -21,16 +21,18 @@ from common import digits_study, machine, originals, seconds_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rem_study.corruption import Batch
-from rem_study.evaluation import given_label_accuracy
-from rem_study.models.redirect import SHARED_ID, ExpandedNetwork
+from rem_study.data.corruption import Batch
+from rem_study.models.masks import SHARED_ID
+from rem_study.models.redirect import ExpandedNetwork
 from rem_study.models.site import select_sites
-from rem_study.space import load_space
-from rem_study.training import train_epoch
-from rem_study.trial import cells_of, evaluate, pose
-from rem_study.unlearning import UnlearningTask, unlearn
+from rem_study.spec.space import load_space
+from rem_study.training.evaluation import given_label_accuracy
+from rem_study.training.loop import train_epoch
+from rem_study.trial.trial import cells_of, evaluate, pose
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import npo_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.run import unlearn
+from rem_study.unlearning.task import UnlearningTask
 
 FLOOR = 0.2
 

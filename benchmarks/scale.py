@@ -34,17 +34,19 @@ from typing import Any
 
 import yaml
 
-from rem_study.mlflow_runs import quicken_sqlite
-from rem_study.results import write_results
-from rem_study.rows import TrialKey
+from rem_study.results.study_folder import LOG_FOLDER, load_resolved
 from rem_study.search.worker import Worker
 from rem_study.seeds import derive_seed
-from rem_study.space import FloatParameter, IntParameter, SearchSpace, Value
-from rem_study.spec import CorruptionSpec, Study
-from rem_study.store import StudyLog, read_log
-from rem_study.study import LOG_FOLDER, launch, load_resolved, replicate_rows
-from rem_study.tracking import sync
-from rem_study.trial import Trial
+from rem_study.spec.space import FloatParameter, IntParameter, SearchSpace, Value
+from rem_study.spec.study import CorruptionSpec, Study
+from rem_study.storage.history import read_history
+from rem_study.storage.log import StudyLog, read_log
+from rem_study.storage.rows import TrialKey
+from rem_study.study.derive import write_derived
+from rem_study.study.launch import launch
+from rem_study.tracking.runs import quicken_sqlite
+from rem_study.tracking.sync import sync
+from rem_study.trial.trial import Trial
 
 CORRUPTIONS = ("random_label", "interclass_confusion", "semantic_contamination", "blended_trigger", "poison")
 REGULARITY = dict(zip(CORRUPTIONS, (0.1, 0.5, 0.7, 0.9, 1.0), strict=True))
@@ -218,15 +220,15 @@ def timed(what: str, action: Any, *arguments: Any, **more: Any) -> Any:
 
 def write_again(folder: Path, study: Study) -> None:
     """What the log, the tables with the report, and MLflow each cost by themselves."""
-    records, _ = timed("read the log", read_log, folder / LOG_FOLDER)
-    rows = replicate_rows(records)
+    rows = timed("read the log", read_history, folder / LOG_FOLDER).rows
+    records, _ = read_log(folder / LOG_FOLDER)
     copy = folder / "again"
     copy.mkdir()
     log = StudyLog(copy / LOG_FOLDER)
     timed("log, a write and fsync a record", lambda: deque(map(log.append, records), maxlen=0))
     log.close()
     no_ids: dict[TrialKey, str] = {}
-    timed("tables, best.yaml, figures and report", write_results, copy, study, rows, {}, no_ids)
+    timed("tables, best.yaml, figures and report", write_derived, copy, study, rows, {}, no_ids)
     quicken_sqlite()  # as `rem-study sync` does
     timed("MLflow sync from nothing", sync, f"sqlite:///{copy / 'mlflow.db'}", study.spec.name, rows)
 

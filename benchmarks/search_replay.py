@@ -27,9 +27,12 @@ import pandas as pd
 from common import ROOT, machine
 from sklearn.ensemble import ExtraTreesRegressor
 
-from rem_study.search.plan import GridPlan, OriginalJob, TrialJob
-from rem_study.space import CategoricalParameter, Configuration, SearchSpace
-from rem_study.spec import Study, canonical_json, load_study
+from rem_study.search.jobs import OriginalJob, TrialJob
+from rem_study.search.plan import GridPlan
+from rem_study.spec.resolve import load_study
+from rem_study.spec.space import CategoricalParameter, Configuration, SearchSpace
+from rem_study.spec.study import Study
+from rem_study.storage.canonical import canonical_json
 
 STUDY = ROOT / "studies" / "search-table.yaml"
 TABLE = ROOT / "docs" / "results" / "search-table.parquet"

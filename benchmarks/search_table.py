@@ -20,11 +20,12 @@ import pandas as pd
 import torch
 from common import ROOT, machine
 
-from rem_study.originals import OriginalStore
 from rem_study.search.suggest import CellSearch
-from rem_study.space import Configuration
-from rem_study.spec import Study, load_study
-from rem_study.trial import Trial, cells_of, run_trial
+from rem_study.spec.resolve import load_study
+from rem_study.spec.space import Configuration
+from rem_study.spec.study import Study
+from rem_study.trial.originals import OriginalStore
+from rem_study.trial.trial import Trial, cells_of, run_trial
 
 STUDY = ROOT / "studies" / "search-table.yaml"
 KEPT = [

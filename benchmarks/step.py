@@ -27,14 +27,15 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from rem_study.corruption import CorruptedTrainingSet
-from rem_study.models.redirect import ErasedNetwork, ExpandedNetwork
+from rem_study.data.corruption import CorruptedTrainingSet
+from rem_study.models.erased import ErasedNetwork
+from rem_study.models.redirect import ExpandedNetwork
 from rem_study.models.resnet9 import ResNet9
-from rem_study.originals import Setting
-from rem_study.spec import load_study
-from rem_study.training import BatchLoader, train_classifier
-from rem_study.trial import cells_of, pose
-from rem_study.unlearning import unlearn
+from rem_study.spec.resolve import load_study
+from rem_study.training.loop import BatchLoader, train_classifier
+from rem_study.trial.originals import Setting
+from rem_study.trial.trial import cells_of, pose
+from rem_study.unlearning.run import unlearn
 
 NETWORKS = (ResNet9, ExpandedNetwork, ErasedNetwork)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rem_study.version import __version__
+
 if TYPE_CHECKING:
-    from rem_study.local import run_cell, run_trial
-    from rem_study.notebook import open_study
-    from rem_study.recommendation import recommend
+    from rem_study.notebook.local import run_cell, run_trial
+    from rem_study.notebook.open_study import open_study
+    from rem_study.spec.best import recommend
 
-__version__ = "0.1.0"
-__all__ = ["open_study", "recommend", "run_cell", "run_trial"]
+__all__ = ["open_study", "recommend", "run_cell", "run_trial", "__version__"]
 
-_HOMES = {"open_study": "notebook", "recommend": "recommendation", "run_cell": "local", "run_trial": "local"}
+_HOMES = {
+    "open_study": "notebook.open_study",
+    "recommend": "spec.best",
+    "run_cell": "notebook.local",
+    "run_trial": "notebook.local",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -21,3 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"rem_study.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

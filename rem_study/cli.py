@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from rem_study import __version__
-from rem_study.credentials import redact
 from rem_study.errors import ClusterError, InputError, StorageError, TrackingError, UnlearningError
-from rem_study.folder import Folder, open_folder
+from rem_study.storage import Folder, open_folder
+from rem_study.storage.credentials import redact
+from rem_study.version import __version__
 
 PATH = click.Path(path_type=Path)
 
@@ -28,6 +28,17 @@ class _FolderType(click.ParamType):
 
 
 FOLDER = _FolderType()
+
+
+class _StudyType(click.ParamType):
+    """A study file, or the name of a study that comes with rem-study."""
+
+    name = "study"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from rem_study.spec.shipped import find_study
+
+        return find_study(Path(value))
 
 
 class _Commands(click.Group):
@@ -65,7 +76,7 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar="KEY.PATH=VALUE",
         help="Change a field of the study file.",
     )(command)
-    return click.argument("study", type=PATH)(command)
+    return click.argument("study", type=_StudyType())(command)
 
 
 @main.command()
@@ -89,8 +100,8 @@ def launch(
     address: str | None,
     warm_start: Path | None,
 ) -> None:
-    """Run the study file STUDY, or go on with it where it was left."""
-    from rem_study.study import launch as run
+    """Run the study file STUDY, or go on with it where it was left. STUDY may also name one that comes along: smoke."""
+    from rem_study.study.launch import launch as run
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
@@ -131,7 +142,7 @@ def submit(
     installed: bool,
 ) -> None:
     """Run the study file STUDY as a job on a Ray cluster, which goes on when this machine is switched off."""
-    from rem_study.submit import submit as run
+    from rem_study.study.submit import submit as run
 
     cluster, submitted = run(study, address, root, name, overrides, installed)
     job = submitted.job
@@ -163,7 +174,7 @@ def _again() -> str:
 @_study_options
 def check(study: Path, overrides: tuple[str, ...]) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
-    from rem_study.check import describe
+    from rem_study.study.check import describe
 
     click.echo(describe(study, overrides))
 
@@ -172,7 +183,7 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("folder", type=FOLDER)
 def status(folder: Folder) -> None:
     """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
-    from rem_study.status import describe
+    from rem_study.study.status import describe
 
     click.echo(describe(folder))
 
@@ -181,7 +192,7 @@ def status(folder: Folder) -> None:
 @click.argument("folder", type=FOLDER)
 def report(folder: Folder) -> None:
     """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
-    from rem_study.report import write_report
+    from rem_study.report.page import write_report
 
     click.echo(write_report(folder))
 
@@ -198,7 +209,7 @@ def report(folder: Folder) -> None:
 @click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
 def export(folder: Folder, form: str, output: Path | None) -> None:
     """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
-    from rem_study.export import export as write
+    from rem_study.report.export import export as write
 
     click.echo(write(folder, form, output), nl=output is not None)
 
@@ -208,7 +219,7 @@ def export(folder: Folder, form: str, output: Path | None) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(folder: Folder, port: int) -> None:
     """Open MLflow's UI on the study in FOLDER, on loopback."""
-    from rem_study.tracking import serve
+    from rem_study.tracking.ui import serve
 
     sys.exit(serve(folder, port))
 
@@ -217,8 +228,8 @@ def ui(folder: Folder, port: int) -> None:
 @click.argument("folder", type=FOLDER)
 def sync(folder: Folder) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
-    from rem_study.mlflow_runs import quicken_sqlite
-    from rem_study.study import sync as bring_level
+    from rem_study.study.sync import sync as bring_level
+    from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
     click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
@@ -239,7 +250,7 @@ def register(
     It is made again from its seeds (the original too, if it is not there any more) and saved as a graph that takes
     images in [0, 1], without pickle.
     """
-    from rem_study.registry import register as put
+    from rem_study.study.register import register as put
 
     for model in put(folder, cells, method, alias, originals, device):
         state = "registered" if model.new else "there already"
@@ -306,7 +317,7 @@ def heal(**options: Any) -> None:
     CHECKPOINT is a state dict (.pt, opened with weights_only) or a safetensors file, and is never changed. The healed
     one has the same parameters, by name and shape.
     """
-    from rem_study.heal_request import HealRequest, heal_checkpoint
+    from rem_study.heal.request import HealRequest, heal_checkpoint
 
     outcome = heal_checkpoint(HealRequest(**options))
     for line in outcome.warnings:
@@ -320,7 +331,8 @@ def heal(**options: Any) -> None:
 @main.command()
 def methods() -> None:
     """List the methods."""
-    from rem_study.space import known_methods, load_space
+    from rem_study.spec import load_space
+    from rem_study.spec.space import known_methods
 
     for name in known_methods():
         click.echo(f"{name:16} {load_space(name).summary}")
@@ -330,7 +342,7 @@ def methods() -> None:
 @click.argument("method")
 def show(method: str) -> None:
     """Show a method's search space, defaults and sources."""
-    from rem_study.space import load_space
+    from rem_study.spec import load_space
 
     space = load_space(method)
     click.echo(f"{space.method}: {space.summary}\n{space.reference}\n")

@@ -9,29 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from doubles.tiny import TINY
 
-from rem_study.corruption import CorruptedTrainingSet
-from rem_study.data import Dataset
-from rem_study.originals import OriginalStore, Setting
-from rem_study.spec import StudySpec, resolve
-from rem_study.trial import split_ids
-from rem_study.unlearning import UnlearningTask
+from rem_study.data.corruption import CorruptedTrainingSet
+from rem_study.data.dataset import Dataset
+from rem_study.spec.resolve import resolve
+from rem_study.spec.study import StudySpec
+from rem_study.trial.originals import OriginalStore, Setting
+from rem_study.trial.trial import split_ids
+from rem_study.unlearning.task import UnlearningTask
 
 torch.set_num_threads(1)
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {"image_size": 12, "train_samples": 240, "test_samples": 120},
-    "model": {"width": 0.0625},
-    "original": {"epochs": 30, "batch_size": 32, "lr": 0.05},
-    "corruptions": [
-        {"name": "random_label", "samples": 12},
-        {"name": "interclass_confusion", "samples": 12},
-        {"name": "poison", "samples": 12},
-    ],
-    "discovery_rates": [0.5, 1.0],
-    "methods": ["finetune"],
-}
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def test_methods_and_show_list_what_there_is():
 
 def test_the_shipped_studies_are_valid():
     for path in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
-        from rem_study.spec import load_study
+        from rem_study.spec.resolve import load_study
 
         assert load_study(path).spec.name == path.stem
 

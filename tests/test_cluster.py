@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from rem_study.cli import main
-from rem_study.spec import ResourcesSpec
+from rem_study.spec.study import ResourcesSpec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLUSTER_FILES = ("cluster.yaml", "cluster-onprem.yaml")

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def script(name: str) -> ModuleType:
-    """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from doubles.docs import PAGES, script
 
 
 def test_the_reference_is_what_the_code_says() -> None:
@@ -28,7 +15,7 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 
 def test_every_column_is_explained_and_no_other() -> None:
-    from rem_study.analysis import CELLS_SCHEMA, TRIALS_SCHEMA
+    from rem_study.results.analysis import CELLS_SCHEMA, TRIALS_SCHEMA
 
     reference = script("reference")
     assert set(reference.COLUMNS) == set(TRIALS_SCHEMA.names)

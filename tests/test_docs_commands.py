@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_docs import PAGES, ROOT, script
+from doubles.docs import PAGES, ROOT, script
 
 from rem_study.cli import main as cli
 
@@ -197,9 +197,9 @@ def fresh_network(text: str, image_size: int) -> torch.nn.Module:
     """What `--model` names, for colour images and ten classes."""
     from pydantic import TypeAdapter
 
-    from rem_study.models import build_model
+    from rem_study.models.build import build_model
     from rem_study.models.own_model import unwrapped
-    from rem_study.spec import ModelSpec
+    from rem_study.spec.model import ModelSpec
 
     document = yaml.safe_load(text) if text.startswith("{") else {"name": text}
     spec: Any = TypeAdapter(ModelSpec).validate_python(document)
@@ -227,9 +227,9 @@ def test_every_piece_of_python_runs(block: Block, workspace: Path, monkeypatch: 
     from torchvision.transforms.functional import to_pil_image
 
     import rem_study
-    from rem_study.data import load_dataset
-    from rem_study.heal import heal
-    from rem_study.spec import OwnDataSpec
+    from rem_study.data.dataset import load_dataset
+    from rem_study.heal.healing import heal
+    from rem_study.spec.data import OwnDataSpec
 
     for number, name in enumerate(("cat", "dog")):
         (workspace / "DIR" / "train" / name).mkdir(parents=True, exist_ok=True)
@@ -252,7 +252,7 @@ def test_every_piece_of_python_runs(block: Block, workspace: Path, monkeypatch: 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in blocks() if b.language == "yaml" and "FILE" not in b.text])
 def test_every_study_file_shown_is_valid(block: Block, tmp_path: Path) -> None:
-    from rem_study.spec import load_study
+    from rem_study.spec.resolve import load_study
 
     document = yaml.safe_load(block.text)
     for method in document["methods"].values():
@@ -313,7 +313,7 @@ def test_the_recipe_for_a_data_set_works(extended: Path) -> None:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
     code = (
-        "from rem_study.data import load_dataset; from rem_study.spec import DataSpec\n"
+        "from rem_study.data.dataset import load_dataset; from rem_study.spec.data import DataSpec\n"
         "data = load_dataset(DataSpec(name='mnist', root='mnist'))\n"
         "print(tuple(data.train_images.shape), len(data.test_labels), data.num_classes)"
     )

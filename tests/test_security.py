@@ -21,15 +21,15 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from test_loopback import family, is_loopback, listening
+from doubles.sockets import family, is_loopback, listening
 
 from rem_study.cli import main
-from rem_study.credentials import redact, without_credentials
 from rem_study.errors import InputError
-from rem_study.originals import Original, OriginalStore
-from rem_study.spec import load_study
-from rem_study.study import load_resolved
-from rem_study.submit import pack
+from rem_study.results.study_folder import load_resolved
+from rem_study.spec.resolve import load_study
+from rem_study.storage.credentials import redact, without_credentials
+from rem_study.study.submit import pack
+from rem_study.trial.originals import Original, OriginalStore
 
 SMOKE = Path(__file__).parents[1] / "studies" / "smoke.yaml"
 PASSWORD = "hunter2-not-to-be-seen"

@@ -1,32 +1,12 @@
-"""Classifiers by name."""
+"""Networks, where they can be widened, and what becomes of the channels that took the corruption.
 
-from __future__ import annotations
+They know images and masks, and no sample's label: whose mask is whose is the caller's matter.
+"""
 
-import torch
-from torch import nn
+from rem_study.models.build import build_model
+from rem_study.models.mode import evaluating
+from rem_study.models.redirect import ExpandedNetwork
+from rem_study.models.site import select_sites
+from rem_study.models.split import SplitNetwork
 
-from rem_study.models.resnet9 import ResNet9
-from rem_study.models.vit import ViT
-from rem_study.spec import ModelSpec, TorchvisionSpec, VitSpec
-
-
-def build_model(spec: ModelSpec, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights, global random state untouched.
-
-    Args:
-        image_shape: channels, height, width.
-
-    Raises:
-        InputError: the network cannot take such images.
-    """
-    channels, size, _ = image_shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(spec, TorchvisionSpec):
-            from rem_study.models.torchvision_model import TorchvisionModel  # takes longer to import than torch
-
-            name = spec.name.removeprefix("torchvision/")
-            return TorchvisionModel(name, image_shape, num_classes, spec.small_input)
-        if isinstance(spec, VitSpec):
-            return ViT(channels, size, num_classes, spec.width, spec.depth, spec.patch_size)
-        return ResNet9(channels, num_classes, spec.width)
+__all__ = ["ExpandedNetwork", "SplitNetwork", "build_model", "evaluating", "select_sites"]

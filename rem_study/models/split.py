@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.errors import InputError
+from rem_study.models.erased import ErasedNetwork
+from rem_study.models.masks import EraseMode, sample_masks
 from rem_study.models.path_statistics import PathStatistics, batch_norms
-from rem_study.models.redirect import ErasedNetwork, EraseMode, sample_masks
 from rem_study.models.site import Site, select_sites
 
 

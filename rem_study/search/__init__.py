@@ -1,1 +1,4 @@
-"""Optuna and Ray Tune: which configuration is tried next, and where it runs."""
+"""What to run next (`plan`, `suggest`: Optuna) and where (`run`, `worker`: Ray Tune).
+
+It writes nothing down: each result is handed to whoever called.
+"""

@@ -13,56 +13,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rem_study.corruption_spec import RANKS
-from rem_study.rows import TrialKey, trial_key
+from rem_study.search.jobs import Job, OriginalJob, TrialJob
+from rem_study.search.neighbours import neighbours
 from rem_study.search.suggest import CellSearch, Score
-from rem_study.space import Configuration
-from rem_study.spec import CorruptionSpec, Study
+from rem_study.spec import Configuration, Study
+from rem_study.spec.study import CorruptionSpec
+from rem_study.storage import TrialKey, trial_key
 from rem_study.trial import Cell, cells_of
 
 Key = tuple[str, str]
 """(cell, method)."""
 
 ATTEMPTS = 2
-
-
-@dataclass(frozen=True)
-class OriginalJob:
-    """Train the original of one corruption and replicate."""
-
-    corruption: str
-    replicate: int
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """Run one configuration in one cell on one replicate.
-
-    Attributes:
-        proposed_by: where the configuration comes from: `default`, a sampler's name, `poison@0.5` for a neighbour,
-            `warm start: poison@0.5`; `selected` or `default` in the confirm phase; in the transfer phase the cell that
-            it won.
-    """
-
-    cell: str
-    method: str
-    phase: str
-    trial: int
-    replicate: int
-    configuration: Configuration = field(hash=False, compare=False)
-    proposed_by: str = field(hash=False, compare=False)
-
-    @property
-    def trial_key(self) -> TrialKey:
-        """The trial that this replicate belongs to."""
-        return self.cell, self.method, self.phase, self.trial
-
-
-Job = OriginalJob | TrialJob
 
 
 class GridPlan:
@@ -87,7 +52,7 @@ class GridPlan:
         wanted = [OriginalJob(name, r) for r in (*self._searched, *self._fresh) for name in self.corruptions]
         self.originals_total = len(wanted)
         self._waiting_originals = deque(job for job in wanted if job not in self._ready)
-        self._neighbours = _neighbours(self.cells)
+        self._neighbours = neighbours(self.cells)
         self._searches = {
             (cell, method): CellSearch(
                 study.spaces[method],
@@ -157,6 +122,11 @@ class GridPlan:
     def state(self, key: TrialKey) -> str | None:
         """How a trial ended: complete, pruned or failed; None if it has not."""
         return self._states.get(key)
+
+    def states(self, rows: Iterable[Mapping[str, Any]]) -> dict[TrialKey, str]:
+        """How each trial among `rows` that is through has ended."""
+        keys = sorted(set(map(trial_key, rows)))
+        return {key: state for key in keys if (state := self.state(key))}
 
     def done(self) -> bool:
         """Whether the study is through."""
@@ -391,20 +361,3 @@ def _score(row: dict[str, Any]) -> Score:
         math.nan if row[name] is None else row[name] for name in ("score", "score_healed", "score_utility")
     )
     return Score(value, (healed, utility))
-
-
-def _neighbours(cells: dict[str, Cell]) -> dict[str, list[str]]:
-    """By cell, the adjacent ones: lower and higher discovery rate, lower and higher regularity, in this order."""
-    rates = sorted({cell.discovery_rate for cell in cells.values()})
-    known: dict[str, int] = {rank: place for place, rank in enumerate(RANKS)}
-    ranks = {c.corruption.name: known.get(c.corruption.regularity_rank or "", len(known)) for c in cells.values()}
-    corruptions = sorted(ranks, key=ranks.__getitem__)  # those that nobody can rank come last, as listed
-    names = {(cell.corruption.name, cell.discovery_rate): name for name, cell in cells.items()}
-
-    def beside(cell: Cell) -> Iterator[str]:
-        row, column = corruptions.index(cell.corruption.name), rates.index(cell.discovery_rate)
-        for r, c in ((row, column - 1), (row, column + 1), (row - 1, column), (row + 1, column)):
-            if 0 <= r < len(corruptions) and 0 <= c < len(rates):
-                yield names[corruptions[r], rates[c]]
-
-    return {name: list(beside(cell)) for name, cell in cells.items()}

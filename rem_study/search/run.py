@@ -21,10 +21,13 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from rem_study.errors import ClusterError, StorageError
-from rem_study.folder import Folder, address
-from rem_study.search.plan import GridPlan, Job, OriginalJob
+from rem_study.search.jobs import Job, OriginalJob
+from rem_study.search.plan import GridPlan
 from rem_study.search.worker import Worker
-from rem_study.spec import StudySpec, TrackingSpec
+from rem_study.spec import StudySpec
+from rem_study.spec.study import TrackingSpec
+from rem_study.storage import Folder
+from rem_study.storage.folder import address
 from rem_study.trial import Trial, identity
 
 

@@ -22,10 +22,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, R
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from rem_study.optuna_studies import distribution
+from rem_study.search.optuna_studies import distribution
 from rem_study.seeds import derive_seed
-from rem_study.space import Configuration, FloatParameter, IntParameter, SearchSpace
-from rem_study.spec import PrunerSpec, SamplerSpec
+from rem_study.spec import Configuration, SearchSpace
+from rem_study.spec.search import PrunerSpec, SamplerSpec
+from rem_study.spec.space import FloatParameter, IntParameter
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from ray import tune
 
-from rem_study.folder import open_folder
-from rem_study.originals import OriginalStore, Setting
-from rem_study.spec import CorruptionSpec, StudySpec
-from rem_study.trial import Cell, Trial, cells_of, identity, run_trial
+from rem_study.spec import StudySpec
+from rem_study.spec.study import CorruptionSpec
+from rem_study.storage import open_folder
+from rem_study.trial import Cell, OriginalStore, Setting, Trial, cells_of, identity, run_trial
 
 
 class Worker(tune.Trainable):

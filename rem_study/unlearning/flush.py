@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rem_study.corruption import Batch
-from rem_study.evaluation import given_label_accuracy
-from rem_study.training import BatchLoader, train_epoch
-from rem_study.unlearning import UnlearningTask
+from rem_study.data import Batch
+from rem_study.training import BatchLoader, given_label_accuracy, train_epoch
+from rem_study.unlearning.task import UnlearningTask
 
 
 def flush(

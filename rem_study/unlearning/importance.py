@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rem_study.models.mode import evaluating
+from rem_study.models import evaluating
 from rem_study.seeds import generator
-from rem_study.unlearning import UnlearningTask
+from rem_study.unlearning.task import UnlearningTask
 
 Importance = dict[str, Tensor]
 """A tensor of its shape for each parameter's name."""

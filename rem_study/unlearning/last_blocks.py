@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from rem_study.training import train_epoch
-from rem_study.unlearning import Unlearned, UnlearningTask
+from rem_study.unlearning.task import Unlearned, UnlearningTask
 
 
 def train_last_blocks(task: UnlearningTask, k: int, lr: float, epochs: int, batch_size: int) -> Unlearned:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rem_study.seeds import generator
 from rem_study.training import train_epoch
-from rem_study.unlearning import Unlearned, UnlearningTask
+from rem_study.unlearning.task import Unlearned, UnlearningTask
 
 
 def draw_other_labels(labels: Tensor, num_classes: int, seed: int) -> Tensor:

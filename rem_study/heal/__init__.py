@@ -1,0 +1,8 @@
+"""Somebody's own network healed with a configuration: from checkpoint, data and ids to checkpoint and report.
+
+It knows no study in progress: of a study it reads best.yaml alone.
+"""
+
+from rem_study.heal.healing import Healing, heal
+
+__all__ = ["Healing", "heal"]

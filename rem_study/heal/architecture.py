@@ -1,0 +1,122 @@
+"""The network that a checkpoint belongs to: by the name of its architecture, or from a user's own factory."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rem_study.data import Dataset
+from rem_study.errors import InputError
+from rem_study.heal.checkpoint import Checkpoint, load_into, name_prefix
+from rem_study.models import build_model
+from rem_study.models.own_model import unwrapped
+from rem_study.seeds import derive_seed
+from rem_study.spec.frozen import Frozen
+from rem_study.spec.model import ModelSpec, TorchvisionSpec
+from rem_study.spec.yaml_file import load_yaml, validate
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network with a checkpoint's values.
+
+    Attributes:
+        network: in its author's own form, on the device of the data.
+        prefix: what stands before its names in the checkpoint.
+        fresh: newly initialised ones, always the same weights.
+    """
+
+    network: nn.Module
+    prefix: str
+    fresh: Callable[[], nn.Module]
+
+
+def load_architecture(model: str, dataset: Dataset, checkpoint: Checkpoint, seed: int) -> Architecture:
+    """The network that `model` names, for the images and classes of `dataset`, with the checkpoint's values.
+
+    A ResNet of torchvision has its usual stem or the one for small images; which of them, the checkpoint shows.
+
+    Args:
+        model: a name or mapping as in a study file, or `package.module:factory`.
+        seed: of the fresh networks' weights.
+
+    Raises:
+        InputError: no such architecture or factory, or the checkpoint does not fit it.
+    """
+    mistakes: list[InputError] = []
+    for what, build in _candidates(model, dataset):
+
+        def fresh(build: Callable[[int], nn.Module] = build) -> nn.Module:
+            return unwrapped(build(derive_seed("heal", "fresh", seed))).to(dataset.train_images.device)
+
+        try:
+            network = fresh()
+            prefix = name_prefix(checkpoint, network, what)
+        except InputError as error:
+            mistakes.append(error)
+            continue
+        load_into(network, checkpoint, prefix)
+        return Architecture(network, prefix, fresh)
+    raise mistakes[0]
+
+
+class _Model(Frozen):
+    model: ModelSpec
+
+
+def _candidates(text: str, dataset: Dataset) -> list[tuple[str, Callable[[int], nn.Module]]]:
+    """What `text` may mean: what messages call it, and a function of a seed that builds it."""
+    is_mapping = text.lstrip().startswith("{")
+    if ":" in text and not is_mapping:
+        factory = _import_factory(text)
+        return [(text, lambda seed: _call_factory(text, factory, seed))]
+    document = load_yaml(text, "--model") if is_mapping else {"name": text}
+    spec = validate(_Model, {"model": document}, "--model").model
+    specs = [spec]
+    if isinstance(spec, TorchvisionSpec) and spec.small_input is None and "resne" in spec.name:
+        specs = [spec.model_copy(update={"small_input": small}) for small in (False, True)]
+    channels, height, width = dataset.train_images.shape[1:]
+    shape = (channels, height, width)
+    what = f"{spec.name} for {dataset.num_classes} classes and images of {channels} x {height} x {width} pixels"
+
+    def builder(spec: ModelSpec) -> Callable[[int], nn.Module]:
+        return lambda seed: build_model(spec, shape, dataset.num_classes, seed)
+
+    return [(what, builder(spec)) for spec in specs]
+
+
+def _import_factory(text: str) -> Callable[[], object]:
+    module_name, _, name = text.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        factory: object = importlib.import_module(module_name)
+        for part in name.split("."):
+            factory = getattr(factory, part)
+    except Exception as error:  # whatever the user's own module raises when it is imported
+        raise InputError(f"--model: {text}: {_reason(error)}") from None
+    if not callable(factory):
+        raise InputError(f"--model: {text} cannot be called")
+    return factory
+
+
+def _call_factory(text: str, factory: Callable[[], object], seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            network = factory()
+        except Exception as error:  # as above
+            raise InputError(f"--model: {text}(): {_reason(error)}") from None
+    if not isinstance(network, nn.Module):
+        raise InputError(f"--model: {text}() gives {type(network).__name__}, no torch.nn.Module")
+    return network
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

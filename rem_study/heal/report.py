@@ -1,0 +1,124 @@
+"""The report of a healing: what a model was before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from rem_study.data import Dataset
+from rem_study.heal.healing import Healing
+from rem_study.spec import Configuration, RecipeSpec
+from rem_study.spec.best import Recommendation
+from rem_study.version import __version__
+
+_LOST = 0.05  # of retain accuracy, beyond which healing has cost more than it should
+_POOR = 0.5  # accuracy on given labels below which the network is unlikely to have learnt these samples as they are
+
+
+@dataclass(frozen=True)
+class Try:
+    """A configuration that was run, what of best.yaml it comes from, and its `score_deployable`; None: it broke."""
+
+    source: Recommendation | None
+    configuration: Configuration
+    score_deployable: float | None
+
+
+def report_facts(
+    asked: Mapping[str, Any],
+    dataset: Dataset,
+    forget_samples: int,
+    recommendation: Recommendation | None,
+    recipe: RecipeSpec,
+    healing: Healing,
+    tries: Sequence[Try],
+) -> dict[str, Any]:
+    """The document of the JSON report; `asked` are its first entries, what the person gave; `tries`, those of several.
+
+    Every quality is `{before, after}` (see `Quality`); those that cannot be measured are absent.
+    """
+    before, after = asdict(healing.before), asdict(healing.after)
+    return {
+        "format": 1,
+        **asked,
+        "samples": {
+            "train": len(dataset.train_labels),
+            "forget": forget_samples,
+            "test": len(dataset.test_labels),
+        },
+        "mean": dataset.mean.flatten().tolist(),
+        "std": dataset.std.flatten().tolist(),
+        "configuration": healing.configuration,
+        "recommendation": _provenance(recommendation),
+        **({"tries": [_told_try(one) for one in tries]} if len(tries) > 1 else {}),
+        "original": recipe.model_dump(mode="json"),
+        **{name: {"before": before[name], "after": after[name]} for name in before if before[name] is not None},
+        "epochs": healing.epochs,
+        "sample_passes": healing.sample_passes,
+        "seconds": round(healing.seconds, 3),
+        "device": str(dataset.train_images.device),
+        "versions": {"rem_study": __version__, "torch": torch.__version__},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _told_try(one: Try) -> dict[str, Any]:
+    told = {"configuration": one.configuration, "score_deployable": one.score_deployable}
+    return told if one.source is None else {"cell": one.source.cell, **told}
+
+
+def _provenance(recommendation: Recommendation | None) -> dict[str, Any] | None:
+    if recommendation is None:
+        return None
+    return {name: value for name, value in asdict(recommendation).items() if name != "configuration"}
+
+
+_TOLD = {
+    "forget_accuracy": "forget set, wrong labels",
+    "healed_discovered": "forget set, clean labels",
+    "retain_accuracy": "retain accuracy",
+    "test_accuracy": "held-out accuracy",
+}
+
+
+def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None) -> list[str]:
+    """The report for a terminal."""
+    source = facts["method"] if recommendation is None else str(recommendation)
+    samples = facts["samples"]
+    lines = [f"{source}: {samples['forget']} of {samples['train']} samples unlearned in {facts['seconds']:.1f} s"]
+    width = max(map(len, _TOLD.values()))
+    for name, told in _TOLD.items():
+        if name in facts:
+            lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
+    if "tries" in facts:
+        scores = [f"{one['cell']} {_score(one['score_deployable'])}" for one in facts["tries"]]
+        lines.append(f"kept of {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
+    return lines
+
+
+def _score(value: float | None) -> str:
+    return "broke" if value is None else f"{value:.3f}"
+
+
+def find_warnings(healing: Healing) -> list[str]:
+    """What looks wrong with the input, though it could be healed."""
+    told = []
+    before = healing.before
+    if before.retain_accuracy < _POOR:
+        told.append(
+            f"the checkpoint gives only {before.retain_accuracy:.0%} of the retained samples their labels; were mean, "
+            "std and the size of the images these in training?"
+        )
+    elif before.forget_accuracy < _POOR:
+        told.append(f"the checkpoint gives only {before.forget_accuracy:.0%} of the forget set its wrong labels")
+    lost = before.retain_accuracy - healing.after.retain_accuracy
+    if lost > _LOST:
+        told.append(
+            f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
+            "another configuration may do better (--tries with --best, or a lower lr)"
+        )
+    return told

@@ -1,0 +1,39 @@
+"""The report drawn in a process of its own, beside the driver."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+
+from rem_study.storage import Folder
+from rem_study.tracking.beside import end_with, start_beside
+
+
+def draw_report(folder: Folder) -> None:
+    """`write_report` in a process of its own: what the figures of a large study take, half a gigabyte, does not
+    come on top of what the driver holds. Raises what `write_report` raises."""
+    process, connection = start_beside(__name__, "serve")
+    with process, connection:
+        try:
+            connection.send(folder)
+            error = connection.recv()
+        except (EOFError, OSError):
+            error = RuntimeError(f"{folder}: the process that draws the report was killed")
+        except BaseException:
+            process.kill()
+            raise
+    if error is not None:
+        raise error
+
+
+def serve(descriptor: int) -> None:
+    """What runs in that process: takes the folder from the pipe, sends back None or the error."""
+    connection = Connection(descriptor)
+    folder = connection.recv()
+    end_with(connection)
+    try:
+        from rem_study.report.page import write_report
+
+        write_report(folder)
+        connection.send(None)
+    except Exception as error:
+        connection.send(error)

@@ -1,0 +1,342 @@
+"""The figures of a study that are no heat maps: each function takes frames and returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rem_study.report.heat_maps import WIDTH, by_mean, method_name, readable, tip
+from rem_study.results import analysis
+
+REM_COLOUR = "#d55e00"
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")  # Okabe and Ito, less yellow
+MARKERS = "osD^vP"
+LOG_FROM = 30.0
+"""Values that span more than this factor are drawn on a logarithmic axis."""
+
+
+MOST_DOTS = 2_000
+"""Trials that one figure shows as dots; of more, a random part."""
+
+
+def method_styles(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker by method, the same in every figure of a study; REM's colour is its own in every study."""
+    others = [name for name in by_mean(cells) if name != "rem"]
+    styles = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % 6]) for i, name in enumerate(others)}
+    return {name: (REM_COLOUR, "o") if name == "rem" else styles[name] for name in by_mean(cells)}
+
+
+def method_bars(cells: pd.DataFrame) -> Figure:
+    """Mean utility × healed of each method over the cells, with its standard error and the cells won; a hollow mark is
+    the default configuration."""
+    methods = analysis.methods_frame(cells).iloc[::-1].reset_index(drop=True)
+    styles = method_styles(cells)
+    total = len(cells.drop_duplicates(analysis.CELL))
+    figure = Figure(figsize=(WIDTH * 0.62, 0.9 + 0.3 * len(methods)), layout="constrained", dpi=96)
+    ax = figure.subplots()
+    for place, row in methods.iterrows():
+        mean, sem = row["utility_x_healed_mean"], row["utility_x_healed_sem"]
+        colour, _ = styles[row["method"]]
+        text = f"{method_name(row['method'])}: "
+        text += "no result" if pd.isna(mean) else f"{mean:.3f}" + ("" if pd.isna(sem) else f" ± {sem:.3f}")
+        text += f", {row['cells_won']} of {total} cells won"
+        ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, gid=tip(text))
+        if pd.notna(sem):
+            ax.errorbar(mean, place, xerr=sem, color="black", capsize=3, linewidth=1.3)
+        if pd.notna(row["default_utility_x_healed"]):
+            ax.plot(row["default_utility_x_healed"], place, "d", mfc="white", mec="black", ms=5)
+        ax.text(1.015, place, text.partition(": ")[2], va="center", fontsize=8.5)
+    ax.set(
+        xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed, mean over the cells ± standard error"
+    )
+    ax.set_yticks(range(len(methods)), [method_name(name) for name in methods["method"]], fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    return figure
+
+
+def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Healed against utility in each cell: every finished trial a dot, the Pareto front of all methods together a line,
+    each method's selected configuration a large mark."""
+    means = analysis.trial_means(trials)
+    means = means[means["finished"]].dropna(subset=["healed", "utility"])
+    styles = method_styles(cells)
+    figure, panels = _grid_of_cells(cells)
+    shown = means if len(means) <= MOST_DOTS else means.sample(MOST_DOTS, random_state=0)
+    for name, ax in panels.items():
+        own = means[means["cell"] == name]
+        front = pareto_front(own[["healed", "utility"]].to_numpy())
+        ax.step(front[:, 0], front[:, 1], where="pre", color="#777777", linewidth=1, zorder=1)
+        for method, (colour, _) in styles.items():
+            mine = shown[(shown["cell"] == name) & (shown["method"] == method)]
+            ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0)
+        for row in cells[cells["cell"] == name].to_dict("records"):
+            if pd.notna(row["healed"]) and pd.notna(row["utility"]):
+                colour, marker = styles[row["method"]]
+                text = (
+                    f"{name} · {method_name(row['method'])} · healed {row['healed']:.2f} · utility {row['utility']:.2f}"
+                )
+                ax.plot(row["healed"], row["utility"], marker, color=colour, mec="black", mew=0.7, ms=6, gid=tip(text))
+        ax.set_xlim(-0.04, 1.04)
+    lowest = means["utility"].min() if len(means) else 0.0
+    for ax in panels.values():
+        ax.set_ylim(max(-0.03, lowest - 0.05), 1.03)
+    figure.supxlabel("healed", fontsize=9)
+    figure.supylabel("utility", fontsize=9)
+    _legend(figure, styles)
+    return figure
+
+
+def pareto_front(points: np.ndarray) -> np.ndarray:
+    """The points that no other is at least as good as in both coordinates and better in one, by rising first one.
+
+    Args:
+        points: float, (n, 2); larger is better.
+    """
+    best, front = -np.inf, []
+    for point in sorted(map(tuple, points), reverse=True):
+        if point[1] > best:
+            best = point[1]
+            front.append(point)
+    return np.array(front[::-1], dtype=float).reshape(-1, 2)
+
+
+def trend_lines(trends: Mapping[str, pd.DataFrame], cells: pd.DataFrame) -> Figure:
+    """How the good values of each hyperparameter move: against the discovery rate, one line a corruption (left), and
+    against the measured regularity, one line a discovery rate (right); see `importances.trends`."""
+    measured = cells.groupby("corruption")["regularity"].mean()
+    figure = Figure(figsize=(WIDTH * 0.8, 0.5 + 2.0 * len(trends)), layout="constrained", dpi=96)
+    rows = figure.subplots(len(trends), 2, squeeze=False, sharey="row")
+    for (left, right), (name, table) in zip(rows, trends.items(), strict=True):
+        table = table.assign(regularity=table["corruption"].map(measured))
+        for ax, by, across, word in (
+            (left, "corruption", "discovery_rate", ""),
+            (right, "discovery_rate", "regularity", "discovery "),
+        ):
+            order = analysis.corruption_order(cells) if by == "corruption" else sorted(table[by].unique())
+            for index, key in enumerate(order):
+                line = table[table[by] == key].dropna(subset=across).sort_values(across)
+                style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % 6]}
+                label = f"{word}{key:g}" if isinstance(key, float) else f"{word}{key}"
+                ax.plot(line[across], line["value"], markersize=4, label=label, **style)
+                ax.fill_between(line[across], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelsize=8)
+        left.set_ylabel(name, fontsize=9)
+        left.set_xscale("log")
+        rates = sorted(table["discovery_rate"].unique())
+        left.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
+        left.minorticks_off()
+        if _spans_decades(table["value"]):
+            left.set_yscale("log")
+    rows[-1][0].set_xlabel("discovery rate", fontsize=9)
+    rows[-1][1].set_xlabel("measured regularity", fontsize=9)
+    for ax in rows[0]:
+        handles, labels = ax.get_legend_handles_labels()
+        ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
+    """PED-ANOVA importances: pooled over the cells with their intervals (left); of each cell where it has trials enough
+    (right, a number in each square)."""
+    names = list(pooled["hyperparameter"])
+    cells = list(dict.fromkeys(per_cell["cell"]))
+    figure = Figure(figsize=(WIDTH if cells else WIDTH * 0.62, 1.2 + 0.27 * len(names)), layout="constrained", dpi=96)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.7)) if cells else (figure.subplots(), None)
+    places = np.arange(len(names))[::-1]
+    for place, row in zip(places, pooled.to_dict("records"), strict=True):
+        between = "" if pd.isna(row["low"]) else f", 95 % from {row['low']:.2f} to {row['high']:.2f}"
+        left.barh(
+            place,
+            row["importance"],
+            color="#0072b2",
+            gid=tip(f"{row['hyperparameter']}: {row['importance']:.2f}{between}"),
+        )
+        if pd.notna(row["low"]):
+            left.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.3)
+    left.set_yticks(places, names, fontsize=8.5)
+    left.set_xlabel("share of the importance, all cells together", fontsize=9)
+    left.set_xlim(left=0)
+    left.spines[["top", "right"]].set_visible(False)
+    if right is not None:
+        table = per_cell.pivot(index="hyperparameter", columns="cell", values="importance").reindex(
+            names, columns=cells
+        )
+        right.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
+            if value == value:
+                ink = "white" if value < 0.55 else "black"
+                right.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+        right.set_yticks([])
+        right.set_xticks(range(len(cells)), cells, rotation=35, ha="right", fontsize=8)
+        right.set_title("by cell", fontsize=9, loc="left")
+    return figure
+
+
+def cost_curve(cells: pd.DataFrame) -> Figure:
+    """What each method cost, in sample passes of all its trials, against the mean utility × healed it reached."""
+    styles = method_styles(cells)
+    figure = Figure(figsize=(WIDTH * 0.62, 3.0), layout="constrained", dpi=96)
+    ax = figure.subplots()
+    for row in analysis.methods_frame(cells).to_dict("records"):
+        if row["sample_passes"] > 0 and pd.notna(row["utility_x_healed_mean"]):
+            colour, marker = styles[row["method"]]
+            text = f"{method_name(row['method'])}: {row['utility_x_healed_mean']:.3f}"
+            text += f" for {row['sample_passes']:,} sample passes"
+            place = (row["sample_passes"], row["utility_x_healed_mean"])
+            ax.plot(*place, marker, color=colour, mec="black", mew=0.6, ms=8, gid=tip(text))
+            ax.annotate(method_name(row["method"]), place, (6, 3), textcoords="offset points", fontsize=8.5)
+    ax.set(xscale="log", ylim=(0, 1.03), xlabel="sample passes of the whole search", ylabel="mean utility × healed")
+    ax.margins(x=0.15)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def history(trials: pd.DataFrame, cells: pd.DataFrame, cell: str) -> Figure:
+    """The search of one cell: each trial's score on the selection split by its number, and the best so far, a method a
+    line; crosses were stopped early, ticks at the foot failed."""
+    means = analysis.trial_means(trials[trials["cell"] == cell])
+    styles = method_styles(cells)
+    figure = Figure(figsize=(WIDTH * 0.62, 2.9), layout="constrained", dpi=96)
+    ax = figure.subplots()
+    for method, (colour, marker) in styles.items():
+        mine = means[means["method"] == method].sort_values("trial")
+        done = mine[mine["finished"]]
+        for row in mine[mine["state"] == "pruned"].dropna(subset="score").to_dict("records"):
+            ax.plot(row["trial"], row["score"], "x", color=colour, ms=4, alpha=0.7)
+        failed = mine[mine["state"] == "failed"]
+        ax.plot(failed["trial"], np.full(len(failed), -0.03), "|", color=colour, ms=8)
+        if len(done):
+            ax.plot(done["trial"], done["score"], marker, color=colour, ms=3.5, alpha=0.55)
+            best = np.maximum.accumulate(done["score"].to_numpy())
+            ax.step(done["trial"], best, where="post", color=colour, linewidth=1.7, label=method_name(method))
+    ax.set(ylim=(-0.06, 1.03), xlabel="trial (0 is the default configuration)", ylabel="score, selection split")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def parallel_coordinates(trials: pd.DataFrame, cell: str, method: str, selected: int | None = None) -> Figure | None:
+    """Every finished trial of one (cell, method) as a line through its hyperparameters to its score: brighter is
+    better, the selected one is orange. None where fewer than two configurations were finished."""
+    means = analysis.trial_means(trials[(trials["cell"] == cell) & (trials["method"] == method)])
+    means = means[means["finished"]].sort_values("score")
+    configs = [json.loads(text) for text in means["config"]]
+    names = [name for name in (configs[0] if configs else {}) if len({readable(c.get(name)) for c in configs}) > 1]
+    if not names:
+        return None
+    columns = [_axis([config.get(name) for config in configs]) for name in names]
+    score = means["score"].to_numpy(dtype=float)
+    reach = (score.min(), max(score.max(), score.min() + 1e-9))
+    columns.append((Normalize(*reach)(score).filled(0.5), [f"{reach[0]:.2f}", f"{reach[1]:.2f}"], [0.0, 1.0]))
+    places = np.stack([column[0] for column in columns], axis=1)
+    figure = Figure(figsize=(WIDTH, 2.6), dpi=96)
+    ax = figure.add_axes((0.03, 0.14, 0.94, 0.55))
+    shade = colormaps["cividis_r"](0.1 + 0.9 * (1 - Normalize(*reach)(score).filled(0.5)))
+    lines = [np.column_stack([np.arange(len(columns)), row]) for row in places]
+    ax.add_collection(LineCollection(lines, colors=shade, linewidths=1.2))
+    for line, number in zip(lines, means["trial"], strict=True):
+        if number == selected:
+            ax.plot(line[:, 0], line[:, 1], color=REM_COLOUR, linewidth=2.6)
+    for x, (name, (_, labels, heights)) in enumerate(zip([*names, "score"], columns, strict=True)):
+        ax.axvline(x, color="#999999", linewidth=0.8, zorder=0)
+        ax.text(x, 1.16, name.replace("_", "\n"), ha="center", va="bottom", fontsize=8, fontweight="bold")
+        for label, height in zip(labels, heights, strict=True):
+            at_end = height in (0.0, 1.0)
+            ax.text(x + (0 if at_end else 0.03), height + (0.04 if height == 1 else -0.04 if height == 0 else 0), label,
+                    ha="center" if at_end else "left", fontsize=7, color="#333333",
+                    va="bottom" if height == 1 else "top" if height == 0 else "center")  # fmt: skip
+    ax.set(xlim=(-0.4, len(columns) - 0.6), ylim=(-0.02, 1.02))
+    ax.axis("off")
+    return figure
+
+
+def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> Figure | None:
+    """Where the corruption sits, epoch by epoch, in the selected trial of each cell: accuracy on the wrong labels of
+    all corrupted samples through the old channels alone, through both with each sample's mask, and with the shared
+    mask; mean over replicates. None where no trial of `method` recorded it (`curves` of trials.parquet)."""
+    selected = cells.loc[cells["method"] == method, ["cell", "trial"]]
+    own = (trials["method"] == method) & (trials["phase"] != "transfer")  # there, numbers mean something else
+    recorded = trials[own & trials["curves"].notna()]
+    if selected.empty or recorded.empty:
+        return None
+    figure, panels = _grid_of_cells(cells)
+    for cell in selected.to_dict("records"):
+        ax = panels[cell["cell"]]
+        curves = recorded.loc[(recorded["cell"] == cell["cell"]) & (recorded["trial"] == cell["trial"]), "curves"]
+        for (path, label), style, colour in zip(_PATHS.items(), ("-", "--", ":"), COLOURS, strict=False):
+            values = [json.loads(text)[path] for text in curves]
+            if values:
+                mean = np.mean(values, axis=0)
+                ax.plot(range(len(mean)), mean, style, color=colour, label=label, marker=".", markersize=3)
+        ax.set_ylim(-0.03, 1.03)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawn = next((ax for ax in panels.values() if ax.lines), next(iter(panels.values())))
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("accuracy on the wrong labels", fontsize=9)
+    figure.legend(*drawn.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+_PATHS = {"old": "old channels alone", "both": "both, own mask", "shared": "both, shared mask"}
+
+
+def _grid_of_cells(cells: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
+    """One axes a cell by its name, laid out as the heat maps are: low regularity at the bottom."""
+    rows = analysis.corruption_order(cells)[::-1]
+    columns = sorted(cells["discovery_rate"].unique())
+    width = min(WIDTH, 1.2 + 2.6 * len(columns))
+    figure = Figure(figsize=(width, 0.9 + 1.5 * len(rows)), layout="constrained", dpi=96)
+    axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    panels = {}
+    for place in cells.drop_duplicates("cell").to_dict("records"):
+        panels[place["cell"]] = axes[rows.index(place["corruption"])][columns.index(place["discovery_rate"])]
+    for row, corruption in zip(axes, rows, strict=True):
+        row[0].set_ylabel(corruption.replace("_", "\n"), fontsize=8.5)
+    for ax, rate in zip(axes[0], columns, strict=True):
+        ax.set_title(f"discovery rate {rate:g}", fontsize=9)
+    for ax in axes.ravel():
+        ax.tick_params(labelsize=7.5)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _legend(figure: Figure, styles: Mapping[str, tuple[str, str]]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", label=method_name(name))
+        for name, (colour, marker) in styles.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(8, len(handles)), frameon=False, fontsize=8.5)
+
+
+def _axis(values: Sequence[Any]) -> tuple[np.ndarray, list[str], list[float]]:
+    """Where values lie on an axis from 0 to 1, its labels, and where these stand. Absent values lie at its foot."""
+    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
+        numbers = np.array([np.nan if value is None else float(value) for value in values])
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        scaled, ends = (np.log(numbers), np.log([low, high])) if _spans_decades(numbers) else (numbers, (low, high))
+        return np.nan_to_num((scaled - ends[0]) / (ends[1] - ends[0] or 1.0)), [f"{low:.3g}", f"{high:.3g}"], [0.0, 1.0]
+    names = sorted({readable(value) for value in values})
+    heights = [0.5] if len(names) == 1 else [i / (len(names) - 1) for i in range(len(names))]
+    return np.array([heights[names.index(readable(value))] for value in values]), names, heights
+
+
+def _spans_decades(values: Any) -> bool:
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    return len(numbers) > 0 and numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_FROM

@@ -1,0 +1,38 @@
+"""Which images a study stands on."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rem_study.spec.frozen import Frozen, LocalPath, PositiveInt
+
+
+class DataSpec(Frozen):
+    """Which images, at which size, and how many of them.
+
+    `as_is`: a user's own images may have any shape, and need no test part.
+    """
+
+    as_is: ClassVar[bool] = False
+    name: Literal["digits", "fashion_mnist", "cifar10", "svhn", "folder", "npz", "parquet"] = "digits"
+    root: LocalPath | None = Field(
+        None,
+        description="relative to the working directory. fashion_mnist, cifar10, svhn: folder of torchvision's files; "
+        "folder: one with train/CLASS/*.png and test/CLASS/*.png; npz: a file with train_images, train_labels, "
+        "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label); digits need none",
+    )
+    download: bool = Field(False, description="let torchvision fetch what is missing under root")
+    image_size: Annotated[int, Field(ge=12, le=1024)] | None = Field(
+        None, description="pixels a side; default: the data set's"
+    )
+    train_samples: PositiveInt | None = Field(None, description="a fixed random part of the training images")
+    test_samples: PositiveInt | None = Field(None, description="a fixed random part of the test images")
+    augment: bool | None = Field(None, description="random crops (and flips where they suit); default: the data set's")
+
+
+class OwnDataSpec(DataSpec):
+    """The images that a user's own model was trained on, as they are."""
+
+    as_is: ClassVar[bool] = True

@@ -1,0 +1,43 @@
+"""What a study file promises: cells, trials, originals, and roughly what they cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rem_study.spec import load_study
+from rem_study.study.preflight import preflight
+
+
+def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
+    """A few lines for the terminal. Raises InputError if the study cannot run."""
+    study = load_study(path, overrides)
+    preflight(study, str(path))
+    spec = study.spec
+    cells = len(spec.corruptions) * len(spec.discovery_rates)
+    replicates, fresh = spec.budget.replicates, spec.confirm.replicates
+    originals = len(spec.corruptions) * (replicates + fresh)
+    lines = [
+        f"{spec.name}: {spec.data.name}, {spec.model.name}, objective {spec.objective}, protocol {spec.protocol}",
+        f"cells      {cells} = {len(spec.corruptions)} corruptions x {len(spec.discovery_rates)} discovery rates",
+        f"originals  {originals} (each {spec.original.epochs} epochs, trained once)",
+    ]
+    total, rows, epochs = 0, 0, 0.0
+    limit = "at most " if spec.budget.sample_passes else ""
+    for method, space in study.spaces.items():
+        a_cell = study.trials(method)
+        confirmed = min(spec.confirm.top + 1, a_cell) if fresh else 0
+        if spec.confirm.everywhere:  # every cell's selected ones and the default, unless some are the same
+            confirmed = cells * min(spec.confirm.top, a_cell - 1) + 1
+        total += cells * a_cell
+        runs = cells * (a_cell * replicates + confirmed * fresh)
+        rows += runs
+        epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        again = f", then {confirmed} on fresh replicates" if confirmed else ""
+        lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
+    epochs += originals * spec.original.epochs
+    each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
+    lines.append(f"trials     {limit}{total}, each on {each}: about {rows} rows in trials.parquet")
+    lines.append(
+        f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""A study run from its file, or gone on with where it was left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rem_study.errors import InputError
+from rem_study.results import LOG_FOLDER, artifacts
+from rem_study.spec import Study, load_study
+from rem_study.storage import Folder, ObjectPath, StudyLog, locked, read_history
+from rem_study.storage.folder import make_writable, storage
+from rem_study.study.claim import claim, fingerprints, require_same_fingerprints
+from rem_study.tracking import TrackingPlace, tracking_place
+from rem_study.version import __version__
+
+if TYPE_CHECKING:
+    from rem_study.search.jobs import OriginalJob
+    from rem_study.search.plan import GridPlan
+    from rem_study.search.worker import Worker
+    from rem_study.study.recorder import Recorder
+    from rem_study.tracking import TrackingProcess
+
+STUDY_TAGS = {"rem_study.version": __version__}
+"""Of the study's MLflow run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended.
+
+    Attributes:
+        folder: the study's folder.
+        done: False if it was interrupted.
+        summary: for the terminal.
+    """
+
+    folder: Folder
+    done: bool
+    summary: str
+
+
+def launch(
+    path: Path,
+    root: Folder,
+    name: str | None = None,
+    address: str | None = None,
+    overrides: tuple[str, ...] = (),
+    worker: type[Worker] | None = None,
+) -> Outcome:
+    """Run the study file at `path` in `root`, or go on with it where it was left.
+
+    Args:
+        name: of the study and its folder; default: the study file's.
+        address: of a Ray cluster; default: a local one, for this launch.
+        overrides: `key.path=value`, as on the command line.
+        worker: what runs in the actors; default: `rem_study.search.worker.Worker`, which trains and unlearns.
+
+    Raises:
+        InputError: the input is wrong, or the folder holds another study; nothing has been started then.
+        StorageError: the folder cannot be written any more; launching again goes on from its log.
+        ClusterError: Ray does not start, or its workers do not.
+    """
+    study = load_study(path, overrides, name)
+    folder = root / study.spec.name
+    if isinstance(root, ObjectPath) and root.scheme == "memory":
+        raise InputError(f"--root: {root} would be seen by this process alone, not by the workers")
+    make_writable(root)
+    from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
+
+    preflight(study, str(path))
+    make_writable(folder)
+    with locked(folder), storage(folder):
+        claim(folder, study)
+        with tracking_place(study, folder) as place:
+            return _run(study, folder, root / "originals", place, address, worker)
+
+
+def _run(
+    study: Study,
+    folder: Folder,
+    originals: Folder,
+    place: TrackingPlace,
+    address: str | None,
+    worker: type[Worker] | None,
+) -> Outcome:
+    """Resume from the log, run what is left, and write down what came of it."""
+    from rem_study.search.plan import GridPlan
+    from rem_study.study.progress import describe
+    from rem_study.study.recorder import Recorder
+    from rem_study.tracking import TrackingProcess
+
+    started = time.time()
+    history = read_history(folder / LOG_FOLDER)
+    for line in history.damaged:
+        print(f"warning: {line}", file=sys.stderr)
+    stands_on = fingerprints(study)
+    require_same_fingerprints(folder, history, stands_on)
+    plan = GridPlan(study, _stored(study, originals), history.rows)
+    if plan.finished:
+        print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
+    study_log = StudyLog(folder / LOG_FOLDER)
+    if history.basis is None:
+        study_log.append({"kind": "basis", "content": stands_on})
+    with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
+        recorder = Recorder(study_log, tracking, history)
+        recorder.catch_up(plan)
+        try:
+            if not plan.done():
+                _run_grid(plan, originals, recorder, address, worker)
+        finally:
+            study_log.close()
+        _conclude(study, folder, plan, recorder, tracking, place, started)
+    summary = describe(plan)
+    if hopeless := plan.hopeless():
+        summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
+    return Outcome(folder, plan.done(), summary)
+
+
+def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
+    """The originals of this study that need no training any more."""
+    from rem_study.search.jobs import OriginalJob
+    from rem_study.trial import OriginalStore, Setting
+
+    store = OriginalStore(originals)
+    return [
+        OriginalJob(corruption.name, replicate)
+        for corruption in study.spec.corruptions
+        for replicate in range(study.spec.budget.replicates + study.spec.confirm.replicates)
+        if store.has(Setting(study.spec, corruption, replicate).key())
+    ]
+
+
+def _run_grid(
+    plan: GridPlan, originals: Folder, recorder: Recorder, address: str | None, worker: type[Worker] | None
+) -> None:
+    from rem_study.search.run import connected, run_grid
+    from rem_study.search.worker import Worker
+    from rem_study.study.progress import ProgressLine
+
+    progress = ProgressLine(plan)
+
+    def record(entry: dict[str, object]) -> None:
+        recorder.record(entry)
+        progress.update()
+
+    try:
+        with connected(address, keep_logs=lambda: plan.failed > 0):
+            progress.update()
+            run_grid(plan, originals, record, worker or Worker)
+    finally:
+        progress.close()
+
+
+def _conclude(
+    study: Study,
+    folder: Folder,
+    plan: GridPlan,
+    recorder: Recorder,
+    tracking: TrackingProcess,
+    place: TrackingPlace,
+    started: float,
+) -> None:
+    """Manifest, tables, report, and the rest of MLflow's runs."""
+    from rem_study.results.manifest import write_manifest
+    from rem_study.results.write import selections
+    from rem_study.study.derive import write_derived
+
+    tracking.drain()
+    write_manifest(folder, study, started, recorder.originals)
+    if rows := recorder.rows:
+        write_derived(folder, study, rows, plan.states(rows), tracking.run_ids())
+        tracking.highlight(selections(folder, rows))
+    if plan.done():
+        tracking.artifacts(place.local(artifacts(folder)))
+    tracking.finish_study("FINISHED" if plan.done() else "KILLED")
+    if not tracking.close():
+        print(
+            f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
+            file=sys.stderr,
+        )

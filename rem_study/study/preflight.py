@@ -1,0 +1,73 @@
+"""What has to be right before anything is started, beyond what the study file alone can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rem_study.errors import InputError
+from rem_study.models import select_sites
+from rem_study.spec import DataSpec, Study
+from rem_study.trial import Setting
+from rem_study.unlearning import needed_original
+
+
+def preflight(study: Study, origin: str) -> None:
+    """Check what only the data can tell: files, class numbers, enough samples, layer positions.
+
+    Raises:
+        InputError: naming file and field.
+    """
+    mistakes = []
+    try:
+        for corruption in study.spec.corruptions:
+            setting = Setting(study.spec, corruption, 0)
+            drawn = setting.check()
+            if drawn.clean_labels is None and study.spec.objective == "score_oracle":
+                mistakes.append(
+                    f"{origin}: objective: score_oracle needs clean labels, corruptions.{corruption.name} has none; "
+                    "score_deployable needs none"
+                )
+        mistakes += _misfits(study, origin, setting.fresh_network("preflight"))
+    except InputError as error:
+        mistakes.append(f"{origin}: {error}")
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def preflight_without_data(study: Study, origin: str) -> None:
+    """Check what does not take the data themselves, which lie elsewhere: the network, layer positions.
+
+    Raises:
+        InputError: naming file and field.
+    """
+    data = study.spec.data
+    known_size = data.image_size or _IMAGE_SIZES.get(data.name)
+    stand_in = study.spec.model_copy(update={"data": DataSpec(image_size=known_size or 64)})
+    try:
+        network = Setting(stand_in, stand_in.corruptions[0], 0).fresh_network("preflight")
+        mistakes = _misfits(study, origin, network)
+    except InputError as error:
+        mistakes = [f"{origin}: {error}"] if known_size else []  # images of their own size may fit
+    if data.root is None and data.name != "digits":
+        mistakes.append(f"{origin}: data.root: {data.name} needs a path")
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+_IMAGE_SIZES = {"digits": 16, "fashion_mnist": 28, "cifar10": 32, "svhn": 32}
+
+
+def _misfits(study: Study, origin: str, network: Any) -> list[str]:
+    """What the methods ask for and this network, or the original, does not have."""
+    mistakes = []
+    for method, space in study.spaces.items():
+        needed = needed_original(method)
+        if needed not in (None, study.spec.original.kind):
+            mistakes.append(f"{origin}: methods.{method}: needs original.kind: {needed}")
+        position = space.parameters.get("layer_position")
+        for choice in [] if position is None else [position.default, *getattr(position, "choices", [])]:
+            try:
+                select_sites(network.sites(), str(choice))
+            except InputError as error:
+                mistakes.append(f"{origin}: methods.{method}: {error}")
+    return mistakes

@@ -1,0 +1,152 @@
+"""How far a study is, from its files alone: the grid at a glance, its pace, what is left, where it is weak."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from rem_study.results import LOG_FOLDER, load_resolved
+from rem_study.spec import Study, cell_name
+from rem_study.storage import Folder, TrialKey, read_history, trial_key
+from rem_study.study.progress import duration
+
+RECENT = 50
+"""Finished trials that the pace is taken from."""
+PAUSE = 20.0
+"""A gap between two results that is as many times longer than usual: the study was stopped, or waited."""
+DONE, UNDER_WAY, WAITING = "✓", "▸", "·"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A finished search trial: complete, pruned or failed."""
+
+    state: str
+    ended: float  # epoch seconds
+    score: float | None
+    utility_x_healed: float | None
+
+
+def describe(folder: Folder) -> str:
+    """A screenful for the terminal. Raises InputError."""
+    study = load_resolved(folder)
+    history = read_history(folder / LOG_FOLDER)
+    trials = _finished(study, history.rows, history.pruned)
+    originals = {(record["corruption"], record["replicate"]) for record in history.originals}
+    lines = [_head(study, trials, len(originals)), _pace(study, trials, time.time())]
+    lines += ["", *_grid(study, trials), "", *_notes(study, trials), *_fresh(history.rows), *history.damaged]
+    return "\n".join(lines)
+
+
+def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[TrialKey]) -> dict[TrialKey, _Trial]:
+    """The search trials that are through: all replicates there, or one that failed, or given up early."""
+    replicates: dict[TrialKey, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["phase"] == "search":
+            replicates.setdefault(trial_key(row), []).append(row)
+    found = {}
+    for key, own in replicates.items():
+        failed = any(row["state"] == "failed" for row in own)
+        state = "failed" if failed else "pruned" if key in pruned else "complete"
+        if state != "complete" or len(own) == study.spec.budget.replicates:
+            found[key] = _Trial(
+                state=state,
+                ended=max(row["end_time"] for row in own) / 1000,
+                score=_mean([row.get("score") for row in own]) if state == "complete" else None,
+                utility_x_healed=_mean([row.get("utility_x_healed") for row in own]),
+            )
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def _total(study: Study) -> int:
+    """Search trials of one cell."""
+    return sum(study.trials(method) for method in study.spec.methods)
+
+
+def _cells(study: Study) -> int:
+    return len(study.spec.corruptions) * len(study.spec.discovery_rates)
+
+
+def _head(study: Study, trials: Mapping[TrialKey, _Trial], originals: int) -> str:
+    states = Counter(trial.state for trial in trials.values())
+    needed = len(study.spec.corruptions) * (study.spec.budget.replicates + study.spec.confirm.replicates)
+    return (
+        f"{study.spec.name}: {len(trials)} of {_total(study) * _cells(study)} trials finished, "
+        f"{states['failed']} failed, {states['pruned']} pruned, "
+        f"{originals} of {needed} originals trained here"
+    )
+
+
+def _pace(study: Study, trials: Mapping[TrialKey, _Trial], now: float) -> str:
+    """`0.4 trials/s · about 5 min left · last result 3 s ago`."""
+    if not trials:
+        return "no trial has finished yet"
+    ends = sorted(trial.ended for trial in trials.values())[-RECENT:]
+    ago = f"last result {duration(max(0.0, now - ends[-1]))} ago"
+    left = _total(study) * _cells(study) - len(trials)
+    if not left:
+        return f"the search is through · {ago}"
+    gaps = [later - earlier for earlier, later in itertools.pairwise(ends)]
+    usual = PAUSE * max(statistics.median(gaps), 0.1) if gaps else 0.0
+    steady = [gap for gap in gaps if gap <= usual]
+    if not sum(steady):
+        return ago
+    rate = len(steady) / sum(steady)
+    return f"{rate:.2g} trials/s · about {duration(left / rate)} left at that pace · {ago}"
+
+
+def _grid(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
+    """A square a cell: trials finished of all, `2!` for failed ones, and a mark for done, under way, waiting."""
+    total = _total(study)
+    finished = Counter(key[0] for key in trials)
+    failed = Counter(key[0] for key, trial in trials.items() if trial.state == "failed")
+
+    def square(cell: str) -> str:
+        mark = DONE if finished[cell] == total else UNDER_WAY if finished[cell] else WAITING
+        return f"{finished[cell]}/{total}{f' {failed[cell]}!' if failed[cell] else ''} {mark}"
+
+    rates = study.spec.discovery_rates
+    rows = {c.name: [square(cell_name(c.name, rate)) for rate in rates] for c in study.spec.corruptions}
+    first = max(len(name) for name in [*rows, "discovery rate"])
+    wide = max(len(text) for row in rows.values() for text in row)
+    lines = [f"{'discovery rate':>{first}}  " + "  ".join(f"{rate:>{wide}g}" for rate in rates)]
+    lines += [f"{name:>{first}}  " + "  ".join(f"{text:>{wide}}" for text in row) for name, row in rows.items()]
+    return [*lines, f"{'':{first}}  trials; {DONE} done  {UNDER_WAY} under way  {WAITING} waiting  ! failed"]
+
+
+def _notes(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
+    """The worst cell so far, and where trials failed."""
+    selected: dict[tuple[str, str], tuple[float, int, float | None]] = {}
+    for (cell, method, _, number), trial in trials.items():
+        if trial.score is not None:
+            entry = (trial.score, -number, trial.utility_x_healed)
+            selected[cell, method] = max(selected.get((cell, method), entry), entry, key=lambda e: e[:2])
+    best: dict[str, tuple[float, str]] = {}
+    for (cell, method), (_, _, value) in selected.items():
+        if value is not None:
+            best[cell] = max(best.get(cell, (value, method)), (value, method))
+    lines = []
+    if best:
+        cell, (value, method) = min(best.items(), key=lambda item: item[1])
+        lines.append(f"worst cell so far: {cell}; its best method there, {method}, has utility x healed {value:.2f}")
+    failed = Counter(key[:2] for key, trial in trials.items() if trial.state == "failed")
+    lines += [f"failed: {count} of {method} in {cell}" for (cell, method), count in failed.most_common(5)]
+    if len(failed) > 5:
+        lines.append(f"failed: and in {len(failed) - 5} more places")
+    return lines
+
+
+def _fresh(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How much of the confirmation and the transfer is there; nothing while they have not begun."""
+    done = Counter(row["phase"] for row in rows if row["phase"] != "search")
+    return [f"{phase}: {count} replicates so far" for phase, count in done.items()]

@@ -1,0 +1,60 @@
+"""MLflow, the tables and the report brought level with the log."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rem_study.errors import TrackingError
+from rem_study.results import LOG_FOLDER, artifacts, load_resolved
+from rem_study.results.write import selections
+from rem_study.search.plan import GridPlan
+from rem_study.storage import Folder, TrialKey, locked, read_history
+from rem_study.storage.folder import storage
+from rem_study.study.derive import write_derived
+from rem_study.study.launch import STUDY_TAGS
+from rem_study.tracking import Selection, tracking_place
+from rem_study.tracking.sync import sync as write
+
+
+def sync(folder: Folder) -> int:
+    """Bring MLflow, the tables and the report level with the log in `folder`.
+
+    Returns:
+        how many replicates were missing in MLflow.
+
+    Raises:
+        InputError: not a study's folder, or a launch of it is running.
+        TrackingError: MLflow cannot be written; the tables have been, without its run ids.
+        StorageError: the folder cannot be written.
+    """
+    study = load_resolved(folder)
+    with locked(folder), storage(folder), tracking_place(study, folder) as place:
+        history = read_history(folder / LOG_FOLDER)
+        for line in history.damaged:
+            print(f"warning: {line}", file=sys.stderr)
+        rows = history.rows
+        plan = GridPlan(study, [], rows)
+        states = plan.states(rows)
+        derived = False
+
+        def derive(run_ids: dict[TrialKey, str]) -> tuple[list[Selection], list[Path]]:
+            nonlocal derived
+            if rows and not derived:
+                write_derived(folder, study, rows, states, run_ids)
+            derived = True
+            return selections(folder, rows) if rows else [], place.local(artifacts(folder)) if plan.done() else []
+
+        try:
+            return write(
+                place.uri,
+                study.spec.name,
+                rows,
+                states=states,
+                study_tags=STUDY_TAGS,
+                derived=derive,
+                status="FINISHED" if plan.done() else "KILLED",
+            )
+        except TrackingError:
+            derive({})
+            raise

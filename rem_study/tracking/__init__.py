@@ -1,0 +1,10 @@
+"""MLflow as a view of a study: the writer beside the driver, `sync` from the log, the UI, the model registry.
+
+It is told what was selected and which files to attach, and never reads a study's tables itself.
+"""
+
+from rem_study.tracking.place import TrackingPlace, tracking_place
+from rem_study.tracking.process import TrackingProcess
+from rem_study.tracking.runs import Selection
+
+__all__ = ["Selection", "TrackingPlace", "TrackingProcess", "tracking_place"]

@@ -1,0 +1,118 @@
+"""The writer of MLflow's runs in a process of its own, beside the driver.
+
+Writing one trial's run takes MLflow longer than all the rest of the driver does for that trial. In a thread of the
+driver it would hold the interpreter whenever the search wants it, for milliseconds at each call that waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rem_study.storage import Row, TrialKey
+from rem_study.tracking.beside import start_beside
+from rem_study.tracking.runs import Selection, quicken_sqlite
+from rem_study.tracking.writer import TrackingWriter, logger
+
+_ANSWERED = ("run_ids", "drain", "close", "unwritten")
+
+
+class TrackingProcess:
+    """A `TrackingWriter` (which see) in another process; no method raises or waits for the server either.
+
+    It ends with the driver, however that ends: a relaunched study finds no second writer at work.
+    """
+
+    def __init__(self, uri: str, experiment: str, *, study_tags: Mapping[str, str]) -> None:
+        self._lost = 0
+        self._process, self._connection = start_beside(__name__, "serve")
+        self._send(uri, experiment, dict(study_tags))  # not as arguments: a URI may hold a password
+
+    def __enter__(self) -> TrackingProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process at once, with what is queued unwritten unless `close` came first."""
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def unwritten(self) -> int:
+        """How many records MLflow does not have (yet), as far as is known."""
+        return self._lost + self._ask("unwritten", default=0)
+
+    def record(self, row: Row) -> None:
+        """Queues a finished replicate."""
+        self._send("record", dict(row))
+
+    def finish(self, trial: TrialKey, state: str) -> None:
+        """Ends a trial's run."""
+        self._send("finish", trial, state)
+
+    def highlight(self, selections: Sequence[Selection]) -> None:
+        """Marks the selected trials and shows what they reached."""
+        self._send("highlight", list(selections))
+
+    def artifacts(self, paths: Iterable[str | Path]) -> None:
+        """Copies local files and folders to the study's run."""
+        self._send("artifacts", [str(Path(path).resolve()) for path in paths])
+
+    def finish_study(self, status: str) -> None:
+        """Ends the study's run and its cells'."""
+        self._send("finish_study", status)
+
+    def run_ids(self) -> dict[TrialKey, str]:
+        """MLflow's run id of each trial known so far."""
+        ids: dict[TrialKey, str] = self._ask("run_ids", default={})
+        return ids
+
+    def drain(self) -> bool:
+        """Waits while what was recorded is being written; True if it all is."""
+        return bool(self._ask("drain", default=False))
+
+    def close(self) -> bool:
+        """Writes what is queued and ends the process; True if MLflow has all that was recorded."""
+        self._lost += self._ask("unwritten", default=0) if not self._ask("close", default=False) else 0
+        self._connection.close()
+        self._process.wait()
+        return self._lost == 0
+
+    def _send(self, *message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            self._count_loss()
+
+    def _ask(self, method: str, default: Any) -> Any:
+        try:
+            self._connection.send((method,))
+            return self._connection.recv()
+        except (OSError, EOFError):
+            self._count_loss()
+            return default
+
+    def _count_loss(self) -> None:
+        if not self._lost:
+            logger.warning("The process that writes to MLflow is gone. The study goes on; `rem-study sync` writes it.")
+        self._lost += 1
+
+
+def serve(descriptor: int) -> None:
+    """What runs in the process: the driver's calls, one after another, until it closes or is gone."""
+    connection = Connection(descriptor)
+    quicken_sqlite()
+    try:
+        uri, experiment, study_tags = connection.recv()
+        writer = TrackingWriter(uri, experiment, study_tags=study_tags)
+        while True:
+            method, *arguments = connection.recv()
+            attribute = getattr(writer, method)
+            answer = attribute(*arguments) if callable(attribute) else attribute
+            if method in _ANSWERED:
+                connection.send(answer)
+    except (EOFError, OSError):
+        os._exit(0)  # at once, in the middle of a write if need be: the next driver's writer may be starting

@@ -1,0 +1,50 @@
+"""MLflow brought level with a study's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rem_study.storage import Row, TrialKey, trial_key
+from rem_study.tracking.errors import tracking_errors
+from rem_study.tracking.runs import Selection, StudyRuns
+
+Derive = Callable[[dict[TrialKey, str]], tuple[Sequence[Selection], Sequence[str | Path]]]
+
+
+def sync(
+    uri: str,
+    experiment: str,
+    rows: Iterable[Row],
+    *,
+    states: Mapping[TrialKey, str] | None = None,
+    artifact_location: str | None = None,
+    study_tags: Mapping[str, str] | None = None,
+    derived: Derive = lambda run_ids: ((), ()),
+    status: str = "FINISHED",
+) -> int:
+    """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
+
+    `states` has how each trial ended, by default as its last row says. `derived` is given the trials' run ids once
+    they are written, and returns what was selected and the files for the study's run. Returns how many replicates were
+    missing. Not for a study that is running. Raises TrackingError.
+    """
+    trials: dict[TrialKey, list[Row]] = {}
+    for row in rows:
+        trials.setdefault(trial_key(row), []).append(row)
+    times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
+    study = StudyRuns(uri, experiment, artifact_location, study_tags or {})
+    with tracking_errors(uri):
+        study.connect()
+        study.open(start_time=min(times, default=None))
+        written = 0
+        for key, own in trials.items():
+            written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))
+    selections, paths = derived(study.run_ids())
+    with tracking_errors(uri):
+        if selections:
+            study.highlight(selections)
+        for path in paths:
+            study.attach(Path(path))
+        study.end(status, end_time=max(times, default=None))
+    return written

@@ -1,0 +1,68 @@
+"""MLflow's UI on a study's folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from rem_study.storage import Folder
+from rem_study.tracking.place import ARTIFACTS, database_of
+from rem_study.tracking.runs import KEY, PARENT, SELECTED
+
+
+def serve(folder: Folder, port: int = 5000) -> int:
+    """Runs MLflow's UI on a study's folder, on loopback, until interrupted; returns its exit status.
+
+    For the main thread. Raises InputError when the folder has no `mlflow.db`.
+    """
+    with database_of(folder) as database:
+        return _serve(database, port)
+
+
+def _serve(database: Path, port: int) -> int:
+    folder = database.parent
+    options = {
+        "--backend-store-uri": f"sqlite:///{database}",
+        "--artifacts-destination": (folder / ARTIFACTS).as_uri(),
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
+    for line in _ways_in(database, port):
+        print(line, file=sys.stderr)
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # A session of its own: an interrupt ends it through us, without the traceback it would print.
+    server = subprocess.Popen(command, cwd=folder, env={**quiet, **os.environ}, start_new_session=True)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if server.poll() is None:
+            server.terminate()
+            server.wait()
+
+
+def _ways_in(database: Path, port: int) -> list[str]:
+    """Where in the UI the study's own run and its selected trials are: the list itself begins with the last runs."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(
+            "SELECT r.experiment_id, r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = ? "
+            "WHERE NOT EXISTS (SELECT 1 FROM tags p WHERE p.run_uuid = r.run_uuid AND p.key = ?) ORDER BY 1",
+            (KEY, PARENT),
+        ).fetchall()
+    lines = []
+    for experiment, run in found:
+        base = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
+        chosen = quote(f"tags.{SELECTED} = 'yes'")
+        lines += [f"the study:       {base}/{run}", f"what it selected: {base}?searchFilter={chosen}"]
+    return lines

@@ -1,0 +1,109 @@
+"""The training loop that originals and methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rem_study.data import Batch, CorruptedTrainingSet
+from rem_study.data.dataset import augment
+from rem_study.data.transfer import send
+from rem_study.errors import UnlearningError
+from rem_study.models import SplitNetwork
+from rem_study.spec import RecipeSpec
+
+
+class BatchLoader:
+    """Batches of the training samples `ids` (M,), on the data's device, in a new random order at each iteration.
+
+    The samples are dealt into ceil(M / batch_size) batches of nearly equal size, or one fewer where a batch would
+    be left with a single sample, which batch norm could not normalise (an odd M in twos).
+    """
+
+    def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
+        self._data, self._ids, self._batch_size, self._rng = data, ids.cpu(), batch_size, rng
+
+    def __len__(self) -> int:
+        return max(1, min(-(-len(self._ids) // self._batch_size), len(self._ids) // 2))
+
+    def __iter__(self) -> Iterator[Batch]:
+        host_order = self._ids[torch.randperm(len(self._ids), generator=self._rng)]
+        order = send(host_order, self._data.device)
+        augmentation = self._data.dataset.augmentation
+        transform = None if augmentation is None else lambda images: augment(images, augmentation, self._rng)
+        for ids, host_ids in zip(order.tensor_split(len(self)), host_order.tensor_split(len(self)), strict=True):
+            yield Batch(ids, self._data.images(ids, transform), self._data.labels[ids], host_ids)
+
+
+def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
+    movable = [p for p in parameters if p.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def train_epoch(
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    after_step: Callable[[], None] | None = None,
+    max_grad_norm: float = 0.0,
+) -> int:
+    """One pass over `batches`: a step down `loss` (a scalar) for each. Returns the number of samples.
+
+    Args:
+        max_grad_norm: gradients of all parameters together are scaled down to this 2-norm; 0: they are not.
+
+    Raises:
+        UnlearningError: a loss was not finite.
+    """
+    samples = 0
+    total: Tensor | float = 0.0  # stays on the device: a number read back for each step would wait for it
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(batch)
+        value.backward()
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
+        optimizer.step()
+        if after_step is not None:
+            after_step()
+        total = total + value.detach()
+        samples += len(batch.ids)
+    _require_finite(torch.as_tensor(total))
+    return samples
+
+
+def _require_finite(loss: Tensor) -> None:
+    """Wait for the device, and raise UnlearningError where `loss` is not finite."""
+    if not loss.isfinite():
+        raise UnlearningError("the loss is not finite")
+
+
+def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpec) -> int:
+    """Train `network` in place by `recipe` with cross-entropy on the given labels; returns sample passes.
+
+    A split network (example-tied dropout, half capacity) is trained with its samples' masks.
+
+    The learning rate rises over the first `warmup` share of the steps, then falls linearly to `final_lr` of its top.
+    """
+    optimizer = make_optimizer(recipe, network.parameters(), recipe.lr)
+    steps = recipe.epochs * len(batches)
+    rising = max(1, round(recipe.warmup * steps))
+
+    def factor(step: int) -> float:
+        return min((step + 1) / rising, 1.0) * (1 - (1 - recipe.final_lr) * step / steps)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def loss(batch: Batch) -> Tensor:
+        if isinstance(network, SplitNetwork):
+            return F.cross_entropy(network.training_logits(batch.images, batch.ids), batch.labels)
+        return F.cross_entropy(network(batch.images), batch.labels)
+
+    network.train()
+    return sum(train_epoch(batches, loss, optimizer, schedule.step) for _ in range(recipe.epochs))

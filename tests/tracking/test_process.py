@@ -1,0 +1,77 @@
+"""The process that writes to MLflow beside the driver: the writer's work, and an end whenever the driver ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rem_study.tracking.process import TrackingProcess
+
+CELL = "poison@0.5"
+
+
+def row(trial: int) -> dict:
+    return {
+        "study": "grid",
+        "corruption": "poison",
+        "cell": CELL,
+        "method": "rem",
+        "phase": "search",
+        "trial": trial,
+        "replicate": 0,
+        "state": "complete",
+        "config": {"lr": 0.01},
+        "healed": 0.5,
+        "start_time": 1_000,
+        "end_time": 2_000,
+    }
+
+
+def statuses(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        return [status for (status,) in database.execute("select status from runs")]
+
+
+def test_it_writes_what_it_is_told_and_gives_the_run_ids(tmp_path):
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={"a": "b"})
+    for trial in range(3):
+        process.record(row(trial))
+        process.finish((CELL, "rem", "search", trial), "complete")
+    assert process.drain()
+    assert set(process.run_ids()) == {(CELL, "rem", "search", trial) for trial in range(3)}
+    process.finish_study("FINISHED")
+    assert process.close() and process.unwritten == 0
+    assert statuses(tmp_path) == ["FINISHED"] * 5  # the study's run, the cell's, three trials'
+
+
+def test_once_it_is_gone_the_study_goes_on_and_is_told_how_much_is_missing(tmp_path):
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={})
+    process._process.kill()
+    process._process.wait()
+    for trial in range(3):
+        process.record(row(trial))
+    assert not process.drain() and process.run_ids() == {}
+    assert not process.close()
+    assert process.unwritten >= 3
+
+
+def test_it_ends_with_a_driver_that_is_killed(tmp_path):
+    code = (
+        "from rem_study.tracking.process import TrackingProcess; import os\n"
+        f"process = TrackingProcess('sqlite:///{tmp_path}/mlflow.db', 'grid', study_tags={{}})\n"
+        "print(process._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    pid = int(killed.stdout)
+    deadline = time.monotonic() + 60
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

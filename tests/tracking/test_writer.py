@@ -1,0 +1,401 @@
+"""MLflow's view of a study, against real MLflow on SQLite."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from doubles.mlflow_rows import CELL, STUDY, row
+from mlflow import MlflowClient
+
+from rem_study.errors import InputError, TrackingError
+from rem_study.storage.credentials import redact
+from rem_study.tracking import runs as mlflow_runs
+from rem_study.tracking import ui
+from rem_study.tracking import writer as tracking
+from rem_study.tracking.sync import sync
+from rem_study.tracking.writer import TrackingWriter
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A SQLite file with MLflow's schema, so that each test need not run the migrations."""
+    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    MlflowClient(uri, registry_uri=uri).search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def make_uri(tmp_path, empty_database):
+    def make(name="a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mlflow.db").write_bytes(empty_database)
+        return f"sqlite:///{tmp_path / name / 'mlflow.db'}"
+
+    return make
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def dead_uri(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    return f"http://reader:secret@127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def quick_retries(monkeypatch):
+    monkeypatch.setattr(tracking, "FIRST_DELAY", 0.01)
+
+
+def runs_of(uri):
+    """Every run of the experiment by its key."""
+    client = MlflowClient(uri, registry_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name(STUDY).experiment_id])
+    runs = {run.data.tags[mlflow_runs.KEY]: run for run in found}
+    assert len(runs) == len(found), "a run was doubled"
+    return runs
+
+
+def trial_run_ids(uri):
+    trials = [run for key, run in runs_of(uri).items() if key.count("/") == 4]
+    return {
+        (*(run.data.tags[name] for name in ("cell", "method", "phase")), int(run.data.tags["trial"])): run.info.run_id
+        for run in trials
+    }
+
+
+def picture(uri):
+    """All that a reader of MLflow sees, without the run ids: runs by key, with every metric point."""
+    client, runs = MlflowClient(uri, registry_uri=uri), runs_of(uri)
+    keys = {run.info.run_id: key for key, run in runs.items()}
+    seen = {}
+    for key, run in runs.items():
+        tags = {name: keys.get(value, value) for name, value in run.data.tags.items()}
+        points = {
+            name: sorted(
+                (point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, name)
+            )
+            for name in run.data.metrics
+        }
+        seen[key] = run.info.run_name, run.info.status, run.data.params, tags, points
+    return seen
+
+
+def write(uri, rows, finished=(), **more):
+    writer = TrackingWriter(uri, STUDY, study_tags={"objective": "score_oracle"}, **more)
+    for one in rows:
+        writer.record(one)
+    for one in finished:
+        writer.finish(*one)
+    return writer
+
+
+def test_runs_nest_study_cell_trial(make_uri):
+    uri = make_uri()
+    writer = write(uri, [row(0), row(3, cell="poison@0.5")], [((CELL, "rem", "search", 0), "complete")])
+    writer.finish_study()
+    assert writer.close() and writer.unwritten == 0
+    runs = runs_of(uri)
+    trial, cell, study = (runs[key] for key in (f"grid/{CELL}/rem/search/0", f"grid/{CELL}", "grid"))
+    assert trial.data.tags["mlflow.parentRunId"] == cell.info.run_id
+    assert cell.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert "mlflow.parentRunId" not in study.data.tags and study.data.tags["objective"] == "score_oracle"
+    assert trial.info.run_name == f"rem #0 · {CELL}"
+    assert trial.data.params == {
+        "method": "rem",
+        "lr": "0.01",
+        "erase_mode": "drop",
+        "sites": '["block1", "head"]',
+    }
+    expected = {"corruption": "random_label", "discovery_rate": "0.3", "method": "rem", "phase": "search"}
+    assert expected.items() <= trial.data.tags.items()
+    assert writer.run_ids() == {
+        (CELL, "rem", "search", 0): trial.info.run_id,
+        ("poison@0.5", "rem", "search", 3): runs["grid/poison@0.5/rem/search/3"].info.run_id,
+    }
+    assert {key: run.info.status for key, run in runs.items()} == {
+        "grid": "FINISHED",
+        f"grid/{CELL}": "FINISHED",
+        f"grid/{CELL}/rem/search/0": "FINISHED",
+        "grid/poison@0.5": "FINISHED",
+        "grid/poison@0.5/rem/search/3": "KILLED",  # was never finished
+    }
+
+
+def test_a_replicate_is_one_step_of_every_finite_number(make_uri):
+    uri = make_uri()
+    assert write(uri, [row(replicate=0), row(replicate=1), row(replicate=1)]).close()
+    points = picture(uri)[f"grid/{CELL}/rem/search/0"][-1]
+    assert points == {
+        "healed": [(0, 0.8, 1_009), (1, 0.81, 1_019)],
+        "utility": [(0, 0.9, 1_009), (1, 0.9, 1_019)],
+        "seconds": [(0, 3.0, 1_009), (1, 3.0, 1_019)],
+    }
+
+
+@pytest.mark.parametrize("state, status", [("complete", "FINISHED"), ("failed", "FAILED"), ("pruned", "KILLED")])
+def test_a_trial_ends_as_its_state_says(make_uri, state, status):
+    uri = make_uri()
+    assert write(uri, [row(error="loss is not finite")], [((CELL, "rem", "search", 0), state)]).close()
+    run = runs_of(uri)[f"grid/{CELL}/rem/search/0"]
+    assert (run.info.status, run.data.tags["state"]) == (status, state)
+    assert run.data.tags["error"] == "loss is not finite"
+
+
+def test_a_resumed_study_doubles_nothing(make_uri):
+    uri = make_uri()
+    first = write(uri, [row(0), row(1)], [((CELL, "rem", "search", 0), "complete")])
+    first.finish_study("KILLED")
+    assert first.close()
+    second = write(uri, [row(0), row(1), row(1, 1)], [((CELL, "rem", "search", 1), "complete")])
+    assert second.close()
+    assert second.run_ids() == trial_run_ids(uri) and len(runs_of(uri)) == 4
+    assert runs_of(uri)["grid"].info.status == "RUNNING"
+    points = picture(uri)[f"grid/{CELL}/rem/search/1"][-1]
+    assert [step for step, _, _ in points["healed"]] == [0, 1]
+
+
+def test_sync_after_a_lost_server_equals_the_live_run(make_uri, dead_uri):
+    rows = [row(trial, replicate) for trial in range(3) for replicate in range(2)]
+    states = {
+        (CELL, "rem", "search", 0): "complete",
+        (CELL, "rem", "search", 1): "pruned",
+        (CELL, "rem", "search", 2): "complete",
+    }
+    live_uri, lost_uri, half_uri = make_uri("live"), make_uri("lost"), make_uri("half")
+    tags = {"objective": "score_oracle"}
+
+    live = write(live_uri, rows, list(states.items()))
+    live.finish_study()
+    assert live.close()
+
+    lost = write(dead_uri, rows)
+    assert not lost.close(timeout=0.5)
+    assert sync(lost_uri, STUDY, rows, states=states, study_tags=tags) == 6
+
+    assert write(half_uri, rows[:3]).close()
+    assert sync(half_uri, STUDY, rows, states=states, study_tags=tags) == 3
+
+    expected = picture(live_uri)
+    assert picture(lost_uri) == expected
+    assert picture(half_uri) == expected
+    assert sync(half_uri, STUDY, rows, states=states, study_tags=tags) == 0
+    assert picture(half_uri) == expected
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+def test_an_answer_lost_after_the_write_doubles_nothing(make_uri, monkeypatch, quick_retries, call):
+    real, lost = getattr(MlflowClient, call), []
+
+    def loses_the_second_answer(*args, **kwargs):
+        result = real(*args, **kwargs)
+        lost.append(call)
+        if len(lost) == 2:
+            raise ConnectionError("the connection was reset")
+        return result
+
+    monkeypatch.setattr(MlflowClient, call, loses_the_second_answer)
+    uri, calm_uri = make_uri(), make_uri("calm")
+    rows, finished = [row(0), row(1)], [((CELL, "rem", "search", trial), "complete") for trial in (0, 1)]
+    writer = write(uri, rows, finished)
+    writer.finish_study()
+    assert writer.close() and len(lost) >= 2
+    monkeypatch.undo()
+    calm = write(calm_uri, rows, finished)
+    calm.finish_study()
+    assert calm.close()
+    assert picture(uri) == picture(calm_uri)
+
+
+def test_a_dead_server_neither_stops_nor_delays_the_study(dead_uri, caplog, quick_retries):
+    caplog.set_level(logging.WARNING)
+    began = time.monotonic()
+    writer = write(dead_uri, [row(trial) for trial in range(200)])
+    writer.finish((CELL, "rem", "search", 0), "complete")
+    writer.artifacts(["nowhere.html"])
+    writer.finish_study()
+    assert time.monotonic() - began < 0.5
+    time.sleep(0.5)
+    assert writer.run_ids() == {}
+    assert writer.close(timeout=0.5) is False
+    assert writer.unwritten == 204
+    (warning,) = caplog.records
+    assert "127.0.0.1" in warning.getMessage() and "secret" not in caplog.text
+
+
+def test_a_full_queue_drops_and_says_so(dead_uri, monkeypatch, quick_retries):
+    monkeypatch.setattr(tracking, "QUEUE_SIZE", 5)
+    writer = write(dead_uri, [row(trial) for trial in range(20)])
+    assert not writer.close(timeout=0.1)
+    assert writer.unwritten == 21  # the study's own run is one
+
+
+def test_what_mlflow_refuses_does_not_hold_up_the_rest(make_uri, quick_retries, caplog):
+    uri = make_uri()
+    writer = write(uri, [row(0, **{"not a name!": 1.0}), row(1)])
+    assert writer.close() is False and writer.unwritten == 1
+    assert picture(uri)[f"grid/{CELL}/rem/search/1"][-1]["healed"] == [(0, 0.8, 1_109)]
+    assert len([record for record in caplog.records if record.name == tracking.__name__]) == 1
+
+
+def test_more_points_than_one_batch_takes(make_uri):
+    uri = make_uri()
+    many = {f"m{index}": float(index) for index in range(90)}
+    assert sync(uri, STUDY, [row(replicate=replicate, **many) for replicate in range(25)]) == 25
+    points = picture(uri)[f"grid/{CELL}/rem/search/0"][-1]
+    assert len(points) == 93 and {len(steps) for steps in points.values()} == {25}
+
+
+def test_artifacts_lie_on_the_studys_run_beside_the_database(make_uri, tmp_path, monkeypatch):
+    uri = make_uri()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "figures").mkdir(parents=True)
+    (elsewhere / "best.yaml").write_text("format: 1")
+    (elsewhere / "figures" / "heat.png").write_bytes(b"png")
+    monkeypatch.chdir(elsewhere)
+    writer = write(uri, [])
+    writer.artifacts([elsewhere / "best.yaml", "figures"])
+    assert writer.close()
+    run = runs_of(uri)["grid"]
+    client = MlflowClient(uri, registry_uri=uri)
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"best.yaml", "figures"}
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "figures")] == ["figures/heat.png"]
+    assert (tmp_path / "a" / "artifacts" / run.info.run_id / "artifacts" / "best.yaml").is_file()
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["best.yaml", "figures"]
+
+
+def test_sync_reports_a_dead_server_in_one_line_without_credentials(dead_uri):
+    with pytest.raises(TrackingError) as caught:
+        sync(dead_uri, STUDY, [row()])
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, clean",
+    [
+        ("postgresql://user:pa@ss@db:5432/x", "postgresql://***@db:5432/x"),
+        ("see https://u:p@host/a?b=c@d and http://plain/", "see https://***@host/a?b=c@d and http://plain/"),
+        ("sqlite:////runs/a@b/mlflow.db", "sqlite:////runs/a@b/mlflow.db"),
+    ],
+)
+def test_credentials_are_redacted(text, clean):
+    assert redact(text) == clean
+
+
+def test_the_ui_needs_a_database(tmp_path):
+    with pytest.raises(InputError, match=r"mlflow\.db"):
+        ui.serve(tmp_path)
+
+
+def test_params_of_any_json_value(make_uri):
+    uri = make_uri()
+    config = {"a": True, "b": None, "c": {"d": [1, 2]}, "long": "x" * 10_000}
+    assert sync(uri, STUDY, [row(config=config)]) == 1
+    params = runs_of(uri)[f"grid/{CELL}/rem/search/0"].data.params
+    assert [params[name] for name in "abc"] == ["true", "null", json.dumps({"d": [1, 2]})]
+
+
+def healthy(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+            return answer.read() == b"OK"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, ending):
+    make_uri()
+    port = free_port()
+    start = f"serve(Path({str(tmp_path / 'a')!r}), {port})"
+    command = f"from pathlib import Path; from rem_study.tracking.ui import serve; raise SystemExit({start})"
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not healthy(port):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in errors
+    assert not healthy(port)
+
+
+def selection(trial, score, curve=(1.0, 0.25)):
+    return mlflow_runs.Selection(
+        trial=(CELL, "rem", "search", trial),
+        scores={"utility_x_healed": score, "healed": 0.9},
+        curves={"old": list(curve)},
+        time=5_000,
+    )
+
+
+def test_selected_trials_are_marked_with_their_curves_and_shown_above(make_uri):
+    uri = make_uri()
+    writer = write(uri, [row(0), row(1)], [((CELL, "rem", "search", n), "complete") for n in (0, 1)])
+    writer.highlight([selection(0, 0.7)])
+    writer.highlight([selection(1, 0.8)])
+    writer.finish_study()
+    assert writer.close()
+    seen = picture(uri)
+    (_, _, _, before, _), (_, status, _, tags, points) = (seen[f"grid/{CELL}/rem/search/{n}"] for n in (0, 1))
+    assert before["selected"] == "no" and tags["selected"] == "yes" and status == "FINISHED"
+    assert points["epoch/old"] == [(0, 1.0, 5_000), (1, 0.25, 5_000)]
+    cell, study = seen[f"grid/{CELL}"][-1], seen["grid"][-1]
+    assert (0, 0.8, 5_000) in cell["rem/utility_x_healed"]
+    assert study["rem/utility_x_healed_mean"][-1][1] == 0.8 and study["rem/healed_mean"][-1][1] == 0.9
+    assert "tags.selected = 'yes'" in seen["grid"][3]["mlflow.note.content"]
+
+
+def test_marking_again_or_by_sync_changes_nothing(make_uri):
+    uri, synced_uri = make_uri(), make_uri("synced")
+    rows, chosen = [row(0), row(1)], [selection(1, 0.8)]
+    for _ in range(2):
+        writer = write(uri, rows, [((CELL, "rem", "search", n), "complete") for n in (0, 1)])
+        writer.highlight(chosen)
+        writer.finish_study()
+        assert writer.close()
+    tags = {"objective": "score_oracle"}
+    assert sync(synced_uri, STUDY, rows, derived=lambda run_ids: (chosen, ()), study_tags=tags) == 2
+    assert picture(synced_uri) == picture(uri)
+
+
+def test_a_database_whose_making_is_cut_short_is_made_again(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as small:
+        small.setattr("rem_study.tracking.runs.write_atomically", full)
+        with pytest.raises(OSError, match="No space left"):
+            mlflow_runs.make_client(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    code = f"from rem_study.tracking.runs import make_client; make_client({uri!r}).search_experiments()"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(scratch)}) as process:
+        while process.poll() is None and not any(file.stat().st_size for file in scratch.glob("*/mlflow.db")):
+            time.sleep(0.001)
+        assert process.poll() is None
+        process.kill()  # amid MLflow's making of its tables
+    assert list(scratch.glob("*/mlflow.db")) and not (tmp_path / "mlflow.db").exists()
+    assert mlflow_runs.make_client(uri).search_experiments()[0].name == "Default"
