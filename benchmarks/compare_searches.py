@@ -16,8 +16,9 @@ import pandas as pd
 import ray
 from common import machine
 
-from rem_study.results.analysis import KEY, trial_means
+from rem_study.results.columns import KEY
 from rem_study.results.read import read_table
+from rem_study.results.selection import trial_means
 from rem_study.study.launch import launch
 
 

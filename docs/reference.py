@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import rem_study
 from rem_study.cli import main as cli
-from rem_study.results.analysis import CELLS_SCHEMA, TRIALS_SCHEMA
+from rem_study.results.columns import CELLS_SCHEMA, TRIALS_SCHEMA
 from rem_study.spec.study import StudySpec
 
 PAGE = Path(__file__).with_name("reference.md")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rem_study.results.analysis import corruption_order, methods_frame
+from rem_study.results.plane import corruption_order, methods_frame
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -15,7 +15,7 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 
 def test_every_column_is_explained_and_no_other() -> None:
-    from rem_study.results.analysis import CELLS_SCHEMA, TRIALS_SCHEMA
+    from rem_study.results.columns import CELLS_SCHEMA, TRIALS_SCHEMA
 
     reference = script("reference")
     assert set(reference.COLUMNS) == set(TRIALS_SCHEMA.names)

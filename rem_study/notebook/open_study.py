@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rem_study.errors import InputError
+from rem_study.report import cell_plots, plots
 from rem_study.report import heat_maps as figures
-from rem_study.report import plots
-from rem_study.results import analysis, importances, load_resolved
+from rem_study.results import importances, load_resolved, plane
 from rem_study.results.read import read_table, read_yaml
 from rem_study.spec import Study
 from rem_study.storage import Folder, open_folder
@@ -41,13 +41,13 @@ class OpenStudy:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a (cell, method): what was selected; with `spread` (see `analysis.with_spread`)."""
-        return analysis.with_spread(read_table(self.folder, "cells.parquet"), self.trials)
+        """One row a (cell, method): what was selected; with `spread` (see `plane.with_spread`)."""
+        return plane.with_spread(read_table(self.folder, "cells.parquet"), self.trials)
 
     @cached_property
     def methods(self) -> pd.DataFrame:
-        """One row a method, best mean first (see `analysis.methods_frame`)."""
-        return analysis.methods_frame(self.cells)
+        """One row a method, best mean first (see `plane.methods_frame`)."""
+        return plane.methods_frame(self.cells)
 
     @cached_property
     def best(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class OpenStudy:
             "methods": lambda: plots.method_bars(self.cells),
             "pareto": lambda: plots.pareto_fronts(self.trials, self.cells),
             "cost": lambda: plots.cost_curve(self.cells),
-            "history": lambda cell: plots.history(self.trials, self.cells, cell),
+            "history": lambda cell: cell_plots.history(self.trials, self.cells, cell),
             "parallel": self._parallel,
             "choices": lambda hyperparameters, method="rem": figures.choice_map(self.cells, method, hyperparameters),
             "trends": self._trends,
@@ -120,7 +120,7 @@ class OpenStudy:
         if rows.empty:
             raise InputError(f"{cell}: no such cell; there are {', '.join(sorted(self.cells['cell'].unique()))}")
         selected = rows["trial"].iloc[0]
-        return plots.parallel_coordinates(self.trials, cell, method, None if pd.isna(selected) else int(selected))
+        return cell_plots.parallel_coordinates(self.trials, cell, method, None if pd.isna(selected) else int(selected))
 
     def _trends(self, hyperparameters: list[str], method: str = "rem") -> Figure | None:
         found = {name: self.trends(name, method) for name in hyperparameters}

@@ -7,10 +7,10 @@ from html import escape
 
 import pandas as pd
 
-from rem_study.report import plots
+from rem_study.report import cell_plots
 from rem_study.report.html import absent, figure_html, folded, method_html, number, table
 from rem_study.report.tables import configuration, measured
-from rem_study.results import analysis
+from rem_study.results import columns, plane, selection
 
 PARALLEL_AT_MOST = 300
 """Drawings of parallel coordinates in one report; of a larger grid only REM's are drawn."""
@@ -20,7 +20,7 @@ def cell_pages(trials: pd.DataFrame, cells: pd.DataFrame) -> str:
     """One section a cell, hidden until its link is followed (CSS alone)."""
     names = list(dict.fromkeys(cells["cell"]))
     every = len(cells) <= PARALLEL_AT_MOST
-    means = analysis.trial_means(trials, phases=analysis.PHASES)
+    means = selection.trial_means(trials, phases=columns.PHASES)
     return "\n".join(_page(trials, cells, means[means["cell"] == name], name, names, every) for name in names)
 
 
@@ -42,7 +42,7 @@ def _page(
         _methods(rows),
         "<h3>History of the search</h3>",
         figure_html(
-            plots.history(trials, cells, name),
+            cell_plots.history(trials, cells, name),
             f"history-{place}",
             "A dot is a trial, a line the best so far. The score is the one that configurations are chosen by.",
         ),
@@ -62,7 +62,7 @@ def _way(name: str, word: str) -> str:
 def _methods(rows: pd.DataFrame) -> str:
     confirmed = rows["utility_x_healed_low"].notna().any()
     lines = [{"method": method_html(row["method"])} | measured(row) for _, row in rows.iterrows()]
-    best = [place for place, won in enumerate(analysis.wins(rows)) if won]
+    best = [place for place, won in enumerate(plane.wins(rows)) if won]
     note = "" if confirmed else absent("Not confirmed on fresh replicates: there are no intervals.")
     return table(lines, text=["method", "health"], best=best) + note
 
@@ -85,7 +85,7 @@ def _parallel(trials: pd.DataFrame, rows: pd.DataFrame, every: bool, place: int)
         if not every and row["method"] != "rem":
             continue
         selected = None if pd.isna(row["trial"]) else int(row["trial"])
-        drawn = plots.parallel_coordinates(trials, row["cell"], row["method"], selected)
+        drawn = cell_plots.parallel_coordinates(trials, row["cell"], row["method"], selected)
         if drawn is not None:
             caption = f"<b>{method_html(row['method'])}</b>: a line a trial, brighter is better; orange: selected."
             found.append(figure_html(drawn, f"parallel-{place}-{index}", caption))

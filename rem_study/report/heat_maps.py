@@ -21,7 +21,7 @@ from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rem_study.results import analysis
+from rem_study.results import plane
 from rem_study.spec import cell_name
 
 WIDTH = 12.4  # inches: 1190 px at the 96 px of a browser's inch, so a report fits a 1280 px window
@@ -65,14 +65,14 @@ def method_name(method: str) -> str:
 
 def by_mean(cells: pd.DataFrame) -> list[str]:
     """The methods, best mean utility × healed first: the order of every table and row of panels."""
-    return list(analysis.methods_frame(cells)["method"])
+    return list(plane.methods_frame(cells)["method"])
 
 
 def score_map(cells: pd.DataFrame, column: str = "utility_x_healed", methods: Sequence[str] | None = None) -> Figure:
     """Heat maps of a score in [0, 1], one a method on one colour scale; the cell's best method has a black
     frame."""
     colours, scale = colormaps["cividis"], Normalize(0, 1)
-    won = cells[analysis.wins(cells)]
+    won = cells[plane.wins(cells)]
     winners = set(zip(won["method"], won["corruption"], won["discovery_rate"], strict=True))
 
     def paint(value: Any) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def gain_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figur
 
 def spread_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
     """Heat maps of `spread`, the standard deviation of the selected configuration's utility × healed over replicates
-    (see `analysis.with_spread`), one a method; brighter is wider."""
+    (see `plane.with_spread`), one a method; brighter is wider."""
     reach = max(0.05, float(cells["spread"].max(skipna=True)) if cells["spread"].notna().any() else 0.0)
     colours, scale = colormaps["cividis"], Normalize(0, reach)
 
@@ -123,7 +123,7 @@ def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str])
     side."""
     figure, axes, across = _canvas(cells, list(hyperparameters), colour_bar=False, cell=1.1)
     for index, (ax, name) in enumerate(zip(axes, hyperparameters, strict=True)):
-        table = analysis.axis_table(cells, method, name)
+        table = plane.axis_table(cells, method, name)
         _heat(ax, cells, table, _palette(table), f"{method_name(method)} · {name}", label_y=index % across == 0)
     return figure
 
@@ -180,7 +180,7 @@ def _panels(
 ) -> Figure:
     figure, axes, across = _canvas(cells, list(methods), colour_bar=True, cell=0.48)
     for index, (ax, method) in enumerate(zip(axes, methods, strict=True)):
-        table = analysis.grid(cells, method, column)
+        table = plane.grid(cells, method, column)
         average = table.stack().mean() if mean else float("nan")
         text = "no result" if mean and pd.isna(average) else f"mean {paint(average)[1]}" if mean else ""
         title = f"{method_name(method)}\n{text}"

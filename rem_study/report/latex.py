@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rem_study.report.heat_maps import by_mean, method_name
-from rem_study.results import analysis
+from rem_study.results import columns, plane, selection
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -27,7 +27,7 @@ def tables(cells: pd.DataFrame) -> str:
 
 def methods_table(cells: pd.DataFrame) -> str:
     """A row a method, best mean first: mean ± standard error over the cells, cells won, the default, sample passes."""
-    total = len(cells.drop_duplicates(analysis.CELL))
+    total = len(cells.drop_duplicates(columns.CELL))
     head = ["method", r"utility $\times$ healed", "healed", "utility", f"cells won of {total}", "default", "passes"]
     rows = [
         [
@@ -37,7 +37,7 @@ def methods_table(cells: pd.DataFrame) -> str:
             _number(row["default_utility_x_healed"], 3),
             f"{row['sample_passes'] / 1000:.0f}\\,k",
         ]
-        for _, row in analysis.methods_frame(cells).iterrows()
+        for _, row in plane.methods_frame(cells).iterrows()
     ]
     caption = r"Mean $\pm$ standard error over the cells. A tie wins no cell; \emph{default}: mean of the default "
     caption += "configuration; \\emph{passes}: sample passes of the whole search."
@@ -49,10 +49,10 @@ def grid_table(cells: pd.DataFrame) -> str:
     below its number where it is known."""
     places = [
         (name, rate)
-        for name in analysis.corruption_order(cells)
+        for name in selection.corruption_order(cells)
         for rate in sorted(cells.loc[cells["corruption"] == name, "discovery_rate"].unique())
     ]
-    shown = cells.assign(won=analysis.wins(cells)).set_index(["method", "corruption", "discovery_rate"])
+    shown = cells.assign(won=plane.wins(cells)).set_index(["method", "corruption", "discovery_rate"])
     names: dict[str, int] = {}
     for name, _ in places:
         names[name] = names.get(name, 0) + 1

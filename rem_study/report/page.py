@@ -35,7 +35,7 @@ from rem_study.report.tables import (
     weakest_cells,
     words,
 )
-from rem_study.results import analysis, importances
+from rem_study.results import columns, importances, plane
 from rem_study.results.read import read_table, read_yaml
 from rem_study.spec import SearchSpace
 from rem_study.storage import Folder, write_atomically
@@ -58,9 +58,9 @@ def write_report(folder: Folder) -> Folder:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
     study = read_yaml(folder, "study.yaml") if (folder / "study.yaml").is_file() else {}
     best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
-    later = [name for name in analysis.TRIALS_SCHEMA.names if name not in trials]
+    later = [name for name in columns.TRIALS_SCHEMA.names if name not in trials]
     trials = trials.reindex(columns=[*trials.columns, *later])  # an earlier version's table lacks some: unknown
-    cells = analysis.with_spread(cells, trials)
+    cells = plane.with_spread(cells, trials)
     drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():

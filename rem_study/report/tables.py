@@ -24,7 +24,7 @@ from rem_study.report.html import (
     number,
     table,
 )
-from rem_study.results import analysis
+from rem_study.results import columns, plane
 from rem_study.results.confirmation import regrets
 
 REM = "rem"
@@ -38,8 +38,8 @@ OBJECTIVES = {
 
 def summary(cells: pd.DataFrame) -> str:
     """What was studied, which method wins where and by how much, in plain words, as HTML."""
-    methods = analysis.methods_frame(cells)
-    total = len(cells.drop_duplicates(analysis.CELL))
+    methods = plane.methods_frame(cells)
+    total = len(cells.drop_duplicates(columns.CELL))
     where = " and ".join(
         f"{model} on {data}" for model, data in sorted(set(zip(cells["model"], cells["dataset"], strict=True)))
     )
@@ -65,7 +65,7 @@ def summary(cells: pd.DataFrame) -> str:
     if second["cells"]:
         text += f", against {mean_and_error(second)} for {method_html(second['method'])}, the next best"
     text += f"; it is the best method in {first['cells_won']} of {total} cells.</strong>"
-    won = cells[analysis.wins(cells)]
+    won = cells[plane.wins(cells)]
     for method, times in won.loc[won["method"] != first["method"], "method"].value_counts().items():
         text += f" {method_html(str(method))} wins {times}: {_where(won[won['method'] == method])}."
     undecided = total - len(won)
@@ -128,7 +128,7 @@ def methods_table(cells: pd.DataFrame) -> str:
             "sample passes": large(row["sample_passes"]),
             "time": duration(row["seconds"]),
         }
-        for _, row in analysis.methods_frame(cells).iterrows()
+        for _, row in plane.methods_frame(cells).iterrows()
     ]
     note = "Mean ± standard error over the cells. A tie wins no cell. Gain: selected minus default."
     return table(rows, text=["method"], best=[0]) + f'<p class="note">{note}</p>'
@@ -144,13 +144,13 @@ def weakest_cells(cells: pd.DataFrame) -> str:
     """Where the focus method is beaten, or weak, or has no result; the lowest first."""
     method = focus_of(cells)
     rows = []
-    for _, cell in cells.groupby(analysis.CELL, sort=False):
+    for _, cell in cells.groupby(columns.CELL, sort=False):
         own = cell[cell["method"] == method]
         score = own["utility_x_healed"].iloc[0] if len(own) else float("nan")
         others = cell[cell["method"] != method].dropna(subset="utility_x_healed")
         rival = others.loc[others["utility_x_healed"].idxmax()] if len(others) else None
         why = [] if pd.notna(score) else ["no result"]
-        if rival is not None and score < rival["utility_x_healed"] - analysis.TIE:
+        if rival is not None and score < rival["utility_x_healed"] - plane.TIE:
             why.append(f"{rival['method']} is better")
         if score < WEAK:
             why.append(f"below {WEAK:g}")
@@ -180,7 +180,7 @@ def cells_table(cells: pd.DataFrame) -> str:
         | measured(row)
         for _, row in cells.iterrows()
     ]
-    best = [place for place, won in enumerate(analysis.wins(cells)) if won]
+    best = [place for place, won in enumerate(plane.wins(cells)) if won]
     return table(rows, text=["cell", "method", "health"], best=best)
 
 
@@ -212,7 +212,7 @@ def selected_table(cells: pd.DataFrame) -> str:
         }
         for _, row in cells.iterrows()
     ]
-    best = [place for place, won in enumerate(analysis.wins(cells)) if won]
+    best = [place for place, won in enumerate(plane.wins(cells)) if won]
     return table(rows, text=["cell", "method", "configuration"], best=best)
 
 
@@ -266,7 +266,7 @@ def regret_tables(trials: pd.DataFrame) -> str:
 
 def objectives_table(trials: pd.DataFrame) -> str:
     """What it costs to choose configurations without clean labels, per cell and method."""
-    costs = analysis.objectives_frame(trials)
+    costs = plane.objectives_frame(trials)
     if costs.empty:
         return absent("Without clean labels nobody knows what choosing without them costs.")
     by_mean = costs.groupby("method")["by_oracle"].mean().sort_values(ascending=False, kind="stable")

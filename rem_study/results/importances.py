@@ -13,7 +13,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from rem_study.results.analysis import CELL, trial_means
+from rem_study.results.columns import CELL
+from rem_study.results.selection import trial_means
 from rem_study.search.optuna_studies import filled_study, frozen_trials
 from rem_study.spec import SearchSpace
 

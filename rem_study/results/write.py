@@ -34,7 +34,9 @@ def write_results(
     """
     import pyarrow.parquet
 
-    from rem_study.results.analysis import best, cells_frame, cells_table
+    from rem_study.results.best_document import best
+    from rem_study.results.columns import cells_table
+    from rem_study.results.selection import cells_frame
 
     table = trials_of(rows, states, run_ids)
     trials = table.to_pandas()
@@ -56,7 +58,7 @@ def trials_of(
     rows: Iterable[dict[str, Any]], states: Mapping[TrialKey, str], run_ids: Mapping[TrialKey, str]
 ) -> pyarrow.Table:
     """The log's rows as the table of trials.parquet; arguments as in `write_results`."""
-    from rem_study.results.analysis import trials_table
+    from rem_study.results.columns import trials_table
 
     def as_in_table(row: dict[str, Any]) -> dict[str, Any]:
         shown = {name: value for name, value in row.items() if name not in _TIMES}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rem_study.results import analysis
+from rem_study.results import columns
 
 REGULARITY = {"random_label": 0.1, "interclass_confusion": 0.4, "poison": 0.9}
 RANK = {"random_label": "low", "interclass_confusion": "medium", "poison": "high"}
@@ -51,7 +51,7 @@ def row(
 
 
 def trials(*rows: dict[str, Any]) -> pd.DataFrame:
-    return analysis.trials_table(rows).to_pandas()
+    return columns.trials_table(rows).to_pandas()
 
 
 def only(frame: pd.DataFrame) -> pd.Series:

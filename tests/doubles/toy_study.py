@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from rem_study.results import analysis
+from rem_study.results import columns, selection
 
 SCORES = {  # (corruption, discovery rate): utility × healed of REM, of NPO
     ("poison", 0.1): (0.9, 0.3),
@@ -55,11 +55,11 @@ def study_rows(study: str = "toy", error: str = "loss is <nan>") -> list[dict[st
 
 
 def write_study(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    table = analysis.trials_table(rows)
+    table = columns.trials_table(rows)
     pq.write_table(table, folder / "trials.parquet")
-    pq.write_table(analysis.cells_table(analysis.cells_frame(table.to_pandas())), folder / "cells.parquet")
+    pq.write_table(columns.cells_table(selection.cells_frame(table.to_pandas())), folder / "cells.parquet")
     return folder
 
 
 def cells() -> pd.DataFrame:
-    return analysis.cells_frame(analysis.trials_table(study_rows()).to_pandas())
+    return selection.cells_frame(columns.trials_table(study_rows()).to_pandas())

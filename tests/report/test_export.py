@@ -14,7 +14,7 @@ import yaml
 
 from rem_study.errors import InputError
 from rem_study.report.export import export
-from rem_study.results import analysis
+from rem_study.results import columns
 
 BEST = """\
 # kept as it stands
@@ -37,10 +37,10 @@ def folder(tmp_path: Path) -> Path:
         "config": config,
         "healed": 0.75,
     }
-    cells = pd.DataFrame([cell, {"method": "npo"}], columns=analysis.CELLS_SCHEMA.names).astype({"trial": "Int64"})
+    cells = pd.DataFrame([cell, {"method": "npo"}], columns=columns.CELLS_SCHEMA.names).astype({"trial": "Int64"})
     folder = tmp_path / "study"
     folder.mkdir()
-    pq.write_table(analysis.cells_table(cells), folder / "cells.parquet")
+    pq.write_table(columns.cells_table(cells), folder / "cells.parquet")
     (folder / "best.yaml").write_text(BEST, encoding="utf-8")
     return folder
 
@@ -59,7 +59,7 @@ def test_csv_has_the_cells_with_each_configuration_in_one_column(folder: Path) -
     text = export(folder, "csv")
     assert isinstance(text, str)
     first, second = csv.DictReader(io.StringIO(text))
-    assert list(first) == analysis.CELLS_SCHEMA.names
+    assert list(first) == columns.CELLS_SCHEMA.names
     assert json.loads(first["config"]) == {"erase_mode": "drop", "width": 0.5}
     assert (first["trial"], first["healed"]) == ("3", "0.75")
     assert (second["method"], second["trial"], second["healed"]) == ("npo", "", "")

@@ -17,7 +17,7 @@ from rem_study.report import heat_maps as figures
 from rem_study.report import page as report
 from rem_study.report import plots
 from rem_study.report import tables as report_tables
-from rem_study.results import analysis, importances
+from rem_study.results import columns, importances, selection
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_summary_of_one_method_compares_it_with_nothing() -> None:
 
 def test_the_summary_of_a_study_in_which_all_failed_does_not_name_a_winner() -> None:
     rows = [row for row in study_rows() if row["state"] == "failed"]
-    text = report_tables.summary(analysis.cells_frame(analysis.trials_table(rows).to_pandas()))
+    text = report_tables.summary(selection.cells_frame(columns.trials_table(rows).to_pandas()))
     assert "No trial has finished" in text
     assert "highest" not in text
 
@@ -129,7 +129,7 @@ def test_confirmed_intervals_the_universal_configuration_and_spread_are_shown(tm
     write_study(tmp_path, rows)
     cells = pd.read_parquet(tmp_path / "cells.parquet")
     known = {"utility_x_healed_low": 0.812, "utility_x_healed_high": 0.934, "gain_low": -0.01, "gain_high": 0.12}
-    pq.write_table(analysis.cells_table(cells.assign(**known, health="optimum on a bound")), tmp_path / "cells.parquet")
+    pq.write_table(columns.cells_table(cells.assign(**known, health="optimum on a bound")), tmp_path / "cells.parquet")
     best = {"universal": {"rem": {"config": {"lr": 0.125}, "worst_regret": 0.0771,
             "utility_x_healed": {"mean": 0.8123, "low": None, "high": None}}}}  # fmt: skip
     (tmp_path / "best.yaml").write_text(yaml.safe_dump(best))
@@ -147,16 +147,16 @@ def test_what_choosing_without_clean_labels_costs_is_told_per_cell() -> None:
         misled = row["method"] == "rem" and row["cell"] == "poison@0.1"
         row["score_oracle"] = row["score"]
         row["score_deployable"] = None if row["score"] is None else -row["score"] if misled else row["score"]
-    shown = report_tables.objectives_table(analysis.trials_table(rows).to_pandas())
+    shown = report_tables.objectives_table(columns.trials_table(rows).to_pandas())
     mean, *cells = re.findall(r"<tr>(.*?)</tr>", shown.split("<tbody>", 1)[1])
     assert re.findall(r"[+–][\d.]*", mean) == ["+0.025", "+0.000"]
     assert {cell for cell in cells if "+0.100" in cell} == {cell for cell in cells if "poison@0.1<" in cell}
     unknown = [row | {"utility_x_healed": None, "score_oracle": None} for row in rows]
-    assert "nobody knows" in report_tables.objectives_table(analysis.trials_table(unknown).to_pandas())
+    assert "nobody knows" in report_tables.objectives_table(columns.trials_table(unknown).to_pandas())
 
 
 def test_the_regret_matrix_is_shown_where_winners_ran_everywhere(tmp_path: Path) -> None:
-    assert report_tables.regret_tables(analysis.trials_table(study_rows()).to_pandas()) == ""
+    assert report_tables.regret_tables(columns.trials_table(study_rows()).to_pandas()) == ""
     rows = [row for row in study_rows() if row["method"] == "rem"]
     fresh = []
     for (
@@ -164,7 +164,7 @@ def test_the_regret_matrix_is_shown_where_winners_ran_everywhere(tmp_path: Path)
     ) in rows:  # every cell's winner is its trial 1; the same text in every cell, so one candidate and the default
         own = {**row, "replicate": 0, "config": {"trial": row["trial"]}}
         fresh.append({**own, "phase": "confirm", "proposed_by": "selected" if row["trial"] else "default"})
-    table = analysis.trials_table([row | {"config": {"trial": row["trial"]}} for row in rows] + fresh).to_pandas()
+    table = columns.trials_table([row | {"config": {"trial": row["trial"]}} for row in rows] + fresh).to_pandas()
     shown = report_tables.regret_tables(table)
     lines = re.findall(r"<tr>(.*?)</tr>", shown.split("<tbody>", 1)[1])
     assert len(lines) == 2
@@ -259,8 +259,8 @@ def test_the_gain_map_is_centred_on_no_gain() -> None:
 
 def test_isolation_curves_are_drawn_per_cell_from_the_selected_trial_and_absent_where_none_were_recorded():
     rows = [row | {"curves": None} for row in study_rows()]
-    trials = analysis.trials_table(rows).to_pandas()
-    cells = analysis.cells_frame(trials)
+    trials = columns.trials_table(rows).to_pandas()
+    cells = selection.cells_frame(trials)
     assert plots.isolation_curves(trials, cells, "rem") is None
     curves = json.dumps({"old": [1.0, 0.5, 0.0], "both": [1.0, 0.9, 0.8], "shared": [1.0, 0.7, 0.6]})
     trials["curves"] = curves

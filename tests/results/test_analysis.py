@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from doubles.replicates import only, row, trials
 
-from rem_study.results import analysis
+from rem_study.results import best_document, columns, plane, selection
 
 
 def test_the_trial_with_the_highest_mean_selection_score_is_selected_and_reported_on_the_other_split() -> None:
     cell = only(
-        analysis.cells_frame(
+        selection.cells_frame(
             trials(
                 *(row(0, 0, 0.4, 0.3), row(0, 1, 0.4, 0.5)),
                 *(
@@ -39,7 +39,7 @@ def test_the_trial_with_the_highest_mean_selection_score_is_selected_and_reporte
 
 
 def test_equal_scores_go_to_the_lowest_trial() -> None:
-    assert only(analysis.cells_frame(trials(row(3, score=0.6), row(2, score=0.6), row(0, score=0.1))))["trial"] == 2
+    assert only(selection.cells_frame(trials(row(3, score=0.6), row(2, score=0.6), row(0, score=0.1))))["trial"] == 2
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_equal_scores_go_to_the_lowest_trial() -> None:
     ids=["failed", "pruned", "unfinished", "nan", "infinite"],
 )
 def test_a_trial_that_did_not_finish_whole_is_never_selected(spoilt: list[dict[str, Any]]) -> None:
-    cell = only(analysis.cells_frame(trials(row(0, 0, 0.2), row(0, 1, 0.2), *spoilt)))
+    cell = only(selection.cells_frame(trials(row(0, 0, 0.2), row(0, 1, 0.2), *spoilt)))
     assert cell["trial"] == 0
     assert cell["trials"] == 2
 
 
 def test_confirmation_on_fresh_replicates_costs_but_does_not_choose() -> None:
     frame = trials(row(0, score=0.5), row(1, score=0.6), row(0, 7, 0.99, phase="confirm"))
-    cell = only(analysis.cells_frame(frame))
+    cell = only(selection.cells_frame(frame))
     assert (cell["trial"], cell["trials"], cell["sample_passes"]) == (1, 2, 30)
 
 
 def test_a_cell_whose_every_trial_failed_has_a_row_that_says_so() -> None:
-    cell = only(analysis.cells_frame(trials(*(row(n, 0, None, None, state="failed") for n in range(2)))))
+    cell = only(selection.cells_frame(trials(*(row(n, 0, None, None, state="failed") for n in range(2)))))
     assert cell["health"] == "every trial failed"
     assert (cell["trials"], cell["failed"], cell["replicates"]) == (2, 2, 0)
     assert all(pd.isna(cell[name]) for name in ("trial", "config", "search_score", "utility_x_healed", "gain"))
@@ -83,21 +83,21 @@ def test_a_cell_whose_every_trial_failed_has_a_row_that_says_so() -> None:
     ],
 )
 def test_health_names_what_is_wrong_with_a_cell(rows: list[dict[str, Any]], health: str) -> None:
-    assert only(analysis.cells_frame(trials(*rows)))["health"] == health
+    assert only(selection.cells_frame(trials(*rows)))["health"] == health
 
 
 def test_tables_have_the_contracts_columns_and_the_same_order_however_trials_finished() -> None:
     rows = [row(n, r, method=m, rate=d) for n in (0, 1) for r in (0, 1) for m in ("rem", "npo") for d in (0.5, 0.1)]
-    table = analysis.trials_table(rows)
-    assert table.schema == analysis.TRIALS_SCHEMA
-    assert table.equals(analysis.trials_table(rows[::-1]))
-    cells = analysis.cells_frame(table.to_pandas())
-    assert analysis.cells_table(cells).schema.equals(analysis.CELLS_SCHEMA)
-    assert list(cells.columns) == analysis.CELLS_SCHEMA.names
+    table = columns.trials_table(rows)
+    assert table.schema == columns.TRIALS_SCHEMA
+    assert table.equals(columns.trials_table(rows[::-1]))
+    cells = selection.cells_frame(table.to_pandas())
+    assert columns.cells_table(cells).schema.equals(columns.CELLS_SCHEMA)
+    assert list(cells.columns) == columns.CELLS_SCHEMA.names
 
 
 def test_nan_and_missing_values_are_null_and_configurations_have_sorted_keys() -> None:
-    table = analysis.trials_table([row(0, report=float("nan"), config={"b": 1, "a": [2]})])
+    table = columns.trials_table([row(0, report=float("nan"), config={"b": 1, "a": [2]})])
     assert table["healed"].null_count == 1
     assert table["mlflow_run_id"].null_count == 1
     assert table["config"][0].as_py() == '{"a": [2], "b": 1}'
@@ -105,13 +105,13 @@ def test_nan_and_missing_values_are_null_and_configurations_have_sorted_keys() -
 
 def test_a_key_that_is_no_column_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="haeled"):
-        analysis.trials_table([row(0, haeled=1.0)])
+        columns.trials_table([row(0, haeled=1.0)])
 
 
 def test_a_study_without_trials_gives_an_empty_table_of_cells() -> None:
-    cells = analysis.cells_frame(trials())
+    cells = selection.cells_frame(trials())
     assert cells.empty
-    assert list(cells.columns) == analysis.CELLS_SCHEMA.names
+    assert list(cells.columns) == columns.CELLS_SCHEMA.names
 
 
 def test_measured_regularity_is_the_mean_over_replicates_and_orders_the_corruptions() -> None:
@@ -124,14 +124,14 @@ def test_measured_regularity_is_the_mean_over_replicates_and_orders_the_corrupti
         *(row(0, n, corruption="interclass_confusion", regularity=0.8) for n in (0, 1)),
         *(row(0, n, corruption="random_label", regularity=0.1) for n in (0, 1)),
     )
-    cells = analysis.cells_frame(frame)
+    cells = selection.cells_frame(frame)
     assert list(cells["corruption"]) == ["random_label", "poison", "interclass_confusion"]
     assert list(cells["regularity"]) == pytest.approx([0.1, 0.3, 0.8])
 
 
 def test_where_regularity_was_not_measured_its_rank_orders_the_corruptions() -> None:
     frame = trials(*(row(0, corruption=name, regularity=None) for name in ("poison", "random_label")))
-    assert analysis.corruption_order(frame) == ["random_label", "poison"]
+    assert selection.corruption_order(frame) == ["random_label", "poison"]
 
 
 def four_cells() -> pd.DataFrame:
@@ -141,17 +141,17 @@ def four_cells() -> pd.DataFrame:
         rows.append(row(0, report=rem, rate=rate))
         state = "complete" if npo else "failed"
         rows.append(row(0, score=npo, report=npo, rate=rate, method="npo", state=state))
-    return analysis.cells_frame(trials(*rows))
+    return selection.cells_frame(trials(*rows))
 
 
 def test_a_tie_is_nobodys_win_and_a_failed_method_cannot_win() -> None:
     cells = four_cells()
-    won = cells.loc[analysis.wins(cells), ["discovery_rate", "method"]]
+    won = cells.loc[plane.wins(cells), ["discovery_rate", "method"]]
     assert list(won.itertuples(index=False, name=None)) == [(0.1, "rem"), (0.2, "npo"), (0.4, "rem")]
 
 
 def test_methods_have_mean_and_standard_error_over_their_cells() -> None:
-    methods = analysis.methods_frame(four_cells()).set_index("method")
+    methods = plane.methods_frame(four_cells()).set_index("method")
     assert list(methods.index) == ["npo", "rem"]  # 1.6 / 3 before 0.5
     assert methods.loc["rem", "utility_x_healed_mean"] == pytest.approx(0.5)
     assert methods.loc["rem", "utility_x_healed_sem"] == pytest.approx(math.sqrt(0.2 / 3) / 2)
@@ -178,16 +178,16 @@ def test_the_universal_configuration_has_the_least_worst_regret_among_those_run_
         "utility_x_healed": {"mean": pytest.approx(0.7), "low": None, "high": None},
         "worst_regret": pytest.approx(0.2),
     }
-    assert analysis.universal(universal_trials()) == {"rem": expected | {"best_mean": expected}}
+    assert best_document.universal(universal_trials()) == {"rem": expected | {"best_mean": expected}}
 
 
 def test_no_configuration_is_universal_unless_it_finished_in_every_cell() -> None:
-    assert analysis.universal(trials(row(0, rate=0.1), row(0, rate=0.2, state="failed"))) == {}
+    assert best_document.universal(trials(row(0, rate=0.1), row(0, rate=0.2, state="failed"))) == {}
 
 
 def test_best_names_each_cells_configuration_and_its_run() -> None:
     frame = universal_trials()
-    document = analysis.best("toy", "score_oracle", frame, analysis.cells_frame(frame))
+    document = best_document.best("toy", "score_oracle", frame, selection.cells_frame(frame))
     assert list(document) == ["format", "study", "objective", "universal", "cells"]
     assert (document["format"], document["study"], document["objective"]) == (1, "toy", "score_oracle")
     assert document["cells"][1] == {
@@ -209,7 +209,7 @@ def test_best_names_each_cells_configuration_and_its_run() -> None:
 
 def test_best_leaves_out_a_method_that_finished_nothing() -> None:
     frame = trials(row(0), row(0, method="npo", state="failed"))
-    (cell,) = analysis.best("toy", "score_oracle", frame, analysis.cells_frame(frame))["cells"]
+    (cell,) = best_document.best("toy", "score_oracle", frame, selection.cells_frame(frame))["cells"]
     assert list(cell["methods"]) == ["rem"]
 
 
@@ -219,7 +219,7 @@ def test_the_axis_table_lays_selected_values_over_the_plane_with_low_regularity_
         row(0, corruption="poison", rate=0.5, config={"erase_mode": "mean"}),
         row(0, corruption="poison", rate=0.1, config={"width": 2}),
     )
-    table = analysis.axis_table(analysis.cells_frame(frame), "rem", "erase_mode")
+    table = plane.axis_table(selection.cells_frame(frame), "rem", "erase_mode")
     assert list(table.index) == ["poison", "random_label"]
     assert list(table.columns) == [0.1, 0.5]
     assert list(table[0.5]) == ["mean", "drop"]
@@ -228,7 +228,7 @@ def test_the_axis_table_lays_selected_values_over_the_plane_with_low_regularity_
 
 def test_without_clean_labels_the_deployable_score_selects_and_the_default_counts_as_finished() -> None:
     unknown = {"healed": None, "utility_x_healed": None}
-    cells = analysis.cells_frame(trials(row(0, score=0.5, **unknown), row(1, score=0.6, **unknown)))
+    cells = selection.cells_frame(trials(row(0, score=0.5, **unknown), row(1, score=0.6, **unknown)))
     assert list(cells["trial"]) == [1] and list(cells["search_score"]) == [0.6]
     assert cells[["healed", "utility_x_healed", "gain"]].isna().all(axis=None)
     assert list(cells["health"]) == [""]
@@ -240,7 +240,7 @@ def test_choosing_without_clean_labels_costs_what_the_other_choice_would_have_gi
         row(1, score_oracle=0.8, score_deployable=0.6, report=0.7),
         row(2, score_oracle=0.99, score_deployable=0.99, report=0.99, state="failed", error="NaN"),
     )
-    told = only(analysis.objectives_frame(frame))
+    told = only(plane.objectives_frame(frame))
     assert (told["by_oracle"], told["by_deployable"]) == (0.7, 0.4) and told["cost"] == pytest.approx(0.3)
     unknown = trials(row(0, score_deployable=0.5, utility_x_healed=None, healed=None))
-    assert analysis.objectives_frame(unknown).empty
+    assert plane.objectives_frame(unknown).empty

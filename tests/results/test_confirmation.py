@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from doubles.replicates import only, row, trials
 
-from rem_study.results import analysis
+from rem_study.results import best_document, selection
 from rem_study.results.confirmation import interval, mean_over_cells, regrets
 
 CELLS = 400
@@ -75,7 +75,7 @@ def test_confirmed_scores_replace_those_of_the_search_and_say_what_was_lost():
         *confirmed(1, 0.6, 0.8, scores=0.7),
         *confirmed(0, 0.5, 0.6, proposed_by="default"),
     )
-    cell = only(analysis.cells_frame(frame))
+    cell = only(selection.cells_frame(frame))
     assert (cell["trial"], cell["replicates"], cell["trials"]) == (1, 2, 2)
     assert cell["utility_x_healed"] == pytest.approx(0.7) and cell["default_utility_x_healed"] == pytest.approx(0.55)
     assert cell["gain"] == pytest.approx(0.15)
@@ -83,7 +83,7 @@ def test_confirmed_scores_replace_those_of_the_search_and_say_what_was_lost():
     assert cell["utility_x_healed_low"] < 0.7 < cell["utility_x_healed_high"] <= 1
     assert cell["gain_low"] < 0.15 < cell["gain_high"]  # gains of 0.1 and 0.2: two replicates say little
     assert cell["health"] == "gain not beyond its interval"
-    best = analysis.best("toy", "score_oracle", frame, analysis.cells_frame(frame))
+    best = best_document.best("toy", "score_oracle", frame, selection.cells_frame(frame))
     told = best["cells"][0]["methods"]["rem"]
     assert told["replicates"] == 2 and told["utility_x_healed"]["low"] == cell["utility_x_healed_low"]
 
@@ -95,14 +95,14 @@ def test_of_several_that_were_confirmed_the_best_by_the_selection_split_is_repor
         *confirmed(1, 0.3, 0.3, scores=0.6),  # better where one may look, worse where one reports
         *confirmed(0, 0.2, 0.2, proposed_by="default", scores=0.99),  # the default is a yardstick, not a candidate
     )
-    cell = only(analysis.cells_frame(frame))
+    cell = only(selection.cells_frame(frame))
     assert cell["trial"] == 1 and cell["utility_x_healed"] == pytest.approx(0.3)
 
 
 def test_a_selection_that_failed_on_fresh_replicates_keeps_the_searchs_scores_and_no_interval():
     rows = confirmed(1, 0.6, 0.8)
     rows[1] |= {"state": "failed", "error": "NaN", "utility_x_healed": None}
-    cell = only(analysis.cells_frame(trials(row(0, 0, 0.5), row(1, 0, 0.9, 0.9), *rows)))
+    cell = only(selection.cells_frame(trials(row(0, 0, 0.5), row(1, 0, 0.9, 0.9), *rows)))
     assert cell["utility_x_healed"] == pytest.approx(0.9) and np.isnan(cell["utility_x_healed_low"])
 
 
@@ -129,7 +129,7 @@ def test_regret_is_what_a_configuration_loses_against_each_cells_own():
 
 def test_the_universal_configuration_has_the_least_worst_regret_on_fresh_replicates_with_an_interval():
     frame = trials(*everywhere())
-    told = analysis.universal(frame)["rem"]
+    told = best_document.universal(frame)["rem"]
     assert told["config"] == {"width": 2} and told["worst_regret"] == pytest.approx(0.15)
     assert told["best_mean"]["config"] == {"width": 2}
     mean, low, high = mean_over_cells(frame, "rem", json.dumps(told["config"]))
@@ -144,7 +144,7 @@ def test_a_winner_that_failed_in_another_cell_is_no_candidate_and_the_others_sti
     frame.loc[sunk, ["state", "score", "utility_x_healed"]] = ["failed", None, None]
     table = regrets(frame, "rem")
     assert sorted(table.index) == ['{"width": 0}', '{"width": 1}']
-    told = analysis.universal(frame)["rem"]
+    told = best_document.universal(frame)["rem"]
     assert told["config"] == {"width": 0} and told["worst_regret"] == pytest.approx(0.25)
     assert told["utility_x_healed"]["low"] is not None
 
@@ -152,5 +152,5 @@ def test_a_winner_that_failed_in_another_cell_is_no_candidate_and_the_others_sti
 def test_without_the_winners_run_everywhere_the_search_itself_is_asked():
     rows = [one for one in everywhere() if one["phase"] != "transfer"]
     assert regrets(trials(*rows), "rem").empty
-    told = analysis.universal(trials(*rows))["rem"]
+    told = best_document.universal(trials(*rows))["rem"]
     assert told["utility_x_healed"]["low"] is None

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from rem_study.errors import InputError
 from rem_study.notebook.local import run_cell
-from rem_study.results import analysis
+from rem_study.results import columns, selection
 from rem_study.spec.resolve import resolve
 from rem_study.study import register as registry
 from rem_study.tracking.sync import sync
@@ -49,8 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     ids = {int(run.data.tags["trial"]): run.info.run_id for run in runs if "trial" in run.data.tags}
     trials["mlflow_run_id"] = trials["trial"].map(ids)
-    pq.write_table(analysis.trials_table(trials.to_dict("records")), folder / "trials.parquet")
-    pq.write_table(analysis.cells_table(analysis.cells_frame(trials)), folder / "cells.parquet")
+    pq.write_table(columns.trials_table(trials.to_dict("records")), folder / "trials.parquet")
+    pq.write_table(columns.cells_table(selection.cells_frame(trials)), folder / "cells.parquet")
     return folder
 
 
