@@ -81,7 +81,7 @@ CELL_COLUMNS = {
     "failed": "of these, failed",
     "sample_passes": "of every row, whatever its phase",
     "seconds": "of every row, whatever its phase",
-    "health": "names of the rules that the selection breaks (`rem_study/health.py`); empty: sound",
+    "health": "names of the rules that the selection breaks (`rem_study/results/health.py`); empty: sound",
 }
 
 BEST = """

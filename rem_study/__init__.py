@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rem_study.version import __version__
+from rem_study.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rem_study.notebook.local import run_cell, run_trial
     from rem_study.notebook.open_study import open_study
     from rem_study.spec.best import recommend
 
-__all__ = ["open_study", "recommend", "run_cell", "run_trial", "__version__"]
+__all__ = ["open_study", "recommend", "run_cell", "run_trial"]
 
 _HOMES = {
     "open_study": "notebook.open_study",
@@ -30,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return [*__all__, "__version__"]

@@ -154,3 +154,18 @@ def test_help_starts_without_heavy_imports():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
     assert time.monotonic() - start < 5
+
+
+def test_a_study_that_comes_along_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke").mkdir()  # a folder of that name, of an earlier launch say, is none
+    done = CliRunner().invoke(main, ["check", "smoke"])
+    assert done.exit_code == 0 and done.output.startswith("smoke: digits, resnet9")
+    done = CliRunner().invoke(main, ["check", "smok"])
+    assert done.exit_code == 2
+    assert done.output.startswith("error: smok: no such file, and no study of this name comes with rem-study: ")
+    assert ", quickstart, " in done.output
+    (tmp_path / "smoke").rmdir()
+    (tmp_path / "smoke").write_text("colour: red\n")  # a file of that name comes first
+    done = CliRunner().invoke(main, ["check", "smoke"])
+    assert done.exit_code == 2 and "smoke: colour: unknown key" in done.output

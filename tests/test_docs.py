@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles.docs import PAGES, script
+from doubles.docs import PAGES, ROOT, script
 
 
 def test_the_reference_is_what_the_code_says() -> None:
@@ -35,3 +37,61 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
             heads = re.findall(r"^#+ (.*)$", place.read_text(encoding="utf-8"), flags=re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
             assert anchor in anchors, f"{page.name}: {target}"
+
+
+PATH = re.compile(r"(?<![\w/.{}-])(?:rem_study|tests|docs|studies|search_spaces|benchmarks)/[\w./-]*\w")
+DOTTED = re.compile(r"(?<![\w/.\"'@{}-])rem_study(?:\.[A-Za-z_]\w*)+")
+TO_BE_WRITTEN = ("rem_study/unlearning/methods/", "search_spaces/")
+"""Where a reader who follows a recipe puts files of their own: shrink.py, NAME.yaml."""
+
+
+def named_in(text: str) -> Iterator[str]:
+    """The paths and the modules, classes or functions of this repository that a text names."""
+    yield from PATH.findall(text)
+    yield from DOTTED.findall(text)
+
+
+def is_there(name: str) -> bool:
+    """Whether a path (its ending may be left out) or a dotted name leads somewhere."""
+    if "/" in name:
+        name = re.sub(r"^rem_study/(?=search_spaces/|studies/)", "", name)  # where a wheel has them
+        return any((ROOT / f"{name}{ending}").exists() for ending in ("", ".py", ".md", ".yaml"))
+    module, *attributes = name.split(".")
+    thing = importlib.import_module(module)
+    for attribute in attributes:
+        module = f"{module}.{attribute}"
+        if hasattr(thing, attribute):
+            thing = getattr(thing, attribute)
+            continue
+        try:
+            thing = importlib.import_module(module)
+        except ModuleNotFoundError:
+            return False
+    return True
+
+
+def texts() -> list[Path]:
+    """All that people read: pages, code, study files, search spaces. CHANGELOG tells of what was."""
+    single = ("CONTRIBUTING.md", "pyproject.toml", "Makefile", "setup.py", "Dockerfile")
+    code = [path for folder in ("rem_study", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in ("studies", "search_spaces") for path in (ROOT / folder).glob("*.yaml")]
+    return [*PAGES, *(ROOT / name for name in single), *code, *files]
+
+
+def test_every_path_and_name_of_the_code_that_a_text_gives_is_there() -> None:
+    lost = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in texts()
+        if path != Path(__file__)
+        for name in named_in(path.read_text(encoding="utf-8"))
+        if not re.fullmatch(rf"({'|'.join(TO_BE_WRITTEN)})(shrink|NAME)(\.py|\.yaml)?", name) and not is_there(name)
+    }
+    assert not lost
+
+
+def test_a_name_that_leads_nowhere_is_noticed() -> None:
+    text = "see `rem_study/spec.py`, docs/extend.md, rem_study.spec.study.Study and rem_study.spec.study.Studie"
+    assert [name for name in named_in(text) if not is_there(name)] == [
+        "rem_study/spec.py",
+        "rem_study.spec.study.Studie",
+    ]

@@ -60,7 +60,7 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
     and `shrinkage` is the mean `score` of the search minus that of the fresh replicates; of several that were
     confirmed, the one with the best mean `score` there is reported. Without a finished trial the scores are null.
     `trials`, `pruned` and `failed` count search trials; `sample_passes` and `seconds` sum every row of the
-    (cell, method), whatever its phase. `health`: see `rem_study.health`.
+    (cell, method), whatever its phase. `health`: see `rem_study.results.health`.
 
     Args:
         spaces: the methods' search spaces, for the health rules that need them.

@@ -1,6 +1,6 @@
 """What a study file can say of a corruption.
 
-Adding one: a class here, listed in `CorruptionSpec`, and its process in `rem_study/processes.py`. Nothing else.
+Adding one: a class here, listed in `CorruptionSpec`, and its process in `rem_study/data/processes.py`. Nothing else.
 """
 
 from __future__ import annotations
