@@ -46,6 +46,24 @@ class _Loader(yaml.SafeLoader):
             _measure(node, {})
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take what `<<` merges in: own keys before merged ones, of several mappings the first (YAML 1.1's merge type).
+
+        PyYAML's own, as of 6.0.4, takes a value that was overridden on the way.
+        """
+        own, merged = {}, {}
+        for key, value in node.value:
+            if key.tag != f"{_TAG}merge":
+                own[key.value] = key, value
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _mistake("<< takes a mapping, or a list of mappings", source)
+                self.flatten_mapping(source)
+                for inner, content in source.value:
+                    merged.setdefault(inner.value, (inner, content))
+        node.value = [*(merged | own).values()]
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep=deep)

@@ -142,6 +142,18 @@ def test_a_merged_mapping_may_be_overridden_key_by_key():
     assert (loaded["b"], loaded["c"]) == ({"x": 1, "y": 3}, {"x": 5, "y": 3})
 
 
+def test_of_several_merged_mappings_the_first_counts():
+    loaded = load_yaml(
+        "a: &a {trials: 1}\nb: &b {trials: 2, cpus: 3}\nc: {<<: [*a, *b]}\nd: {<<: [*b, *a], cpus: 4}", "here"
+    )
+    assert (loaded["c"], loaded["d"]) == ({"trials": 1, "cpus": 3}, {"trials": 2, "cpus": 4})
+
+
+def test_what_cannot_be_merged_is_named():
+    with pytest.raises(InputError, match=r"^here: line 1, column 10: << takes a mapping, or a list of mappings$"):
+        load_yaml("a: {<<: [3]}", "here")
+
+
 def test_no_object_is_built_from_a_tag(tmp_path):
     victim = tmp_path / "made"
     path = write(tmp_path, name=f'!!python/object/apply:os.system ["touch {victim}"]')
