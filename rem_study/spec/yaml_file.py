@@ -51,7 +51,8 @@ class _Loader(yaml.SafeLoader):
 
         PyYAML's own, as of 6.0.4, takes a value that was overridden on the way.
         """
-        own, merged = {}, {}
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             if key.tag != f"{_TAG}merge":
                 own[key.value] = key, value
