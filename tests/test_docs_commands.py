@@ -56,6 +56,7 @@ NOT_HERE = {
     r"^python \.\./shared/data/prepare\.py": "lays out data sets that are not in the repository",
     r"^rem-study launch .*data\.root=": "needs Fashion-MNIST or CIFAR-10, and hours",
     r"^python docs/tables\.py runs/fashion": "needs that study",
+    r"^python docs/gpu_tables\.py": "needs a file of gpu_cells.py: tests/benchmarks/test_gpu_cells.py makes some",
     r"^python benchmarks/": "minutes to hours on a quiet machine",
     r"^(\.venv/bin/)?(python -m )?pytest": "would run this very test",
     r"^REM_STUDY_": "sets up what runs elsewhere",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rem_study.data.dataset import Dataset
 from rem_study.data.given import read_given
-from rem_study.data.processes import FindGroup, Process, process_of
+from rem_study.data.processes import FindGroup, Process, corrupted_count, process_of
 from rem_study.errors import InputError
 from rem_study.seeds import generator
 from rem_study.spec.corruption import CorruptionSpec, GivenSpec
@@ -44,7 +44,7 @@ class Corruption:
 def draw_corruption(
     spec: CorruptionSpec, dataset: Dataset, report: Tensor, *seed: object, find_group: FindGroup | None = None
 ) -> Corruption:
-    """Choose and relabel training samples; given ones are only put in an order of discovery.
+    """Choose and relabel training samples; those that are the same in every replicate only get an order of discovery.
 
     Args:
         report: bool (N,), the training samples of the report split; half of the corrupted ones come from it.
@@ -58,9 +58,13 @@ def draw_corruption(
     labels = dataset.train_labels.cpu()
     if isinstance(spec, GivenSpec):
         return _order_given(spec, dataset, report, process, *seed)
-    wanted = spec.samples or round(0.02 * len(labels))
-    groups = len(process.groups)
-    rng = generator("corruption", spec.model_dump(mode="json"), *seed)
+    # `take` came later: what is drawn at random stays what it was without it
+    rng = generator("corruption", spec.model_dump(mode="json", exclude={"take"}), *seed)
+    if process.fixed:
+        ids = torch.cat(process.groups)
+        ids = ids[_order_of_discovery(ids, report, rng)]
+        return Corruption(ids, process.relabel(labels[ids], rng), labels[ids], process)
+    wanted, groups = corrupted_count(spec, dataset), len(process.groups)
     halves = []
     for half, share in ((~report, wanted - wanted // 2), (report, wanted // 2)):
         chosen = []
@@ -83,13 +87,17 @@ def draw_corruption(
 
 def _order_given(spec: GivenSpec, dataset: Dataset, report: Tensor, process: Process, *seed: object) -> Corruption:
     ids, clean = read_given(spec, dataset)
-    rng = generator("corruption", spec.name, *seed)
-    # The same ids in every replicate: they are halved once, as nearly along `report` as equal halves allow.
-    places = report[ids].sort(stable=True).indices
-    halves = places.tensor_split([len(ids) - len(ids) // 2])
-    order = _alternate(*(half[torch.randperm(len(half), generator=rng)] for half in halves))
+    order = _order_of_discovery(ids, report, generator("corruption", spec.name, *seed))
     given = dataset.train_labels.cpu()[ids[order]]
     return Corruption(ids[order], given, None if clean is None else clean[order], process)
+
+
+def _order_of_discovery(ids: Tensor, report: Tensor, rng: torch.Generator) -> Tensor:
+    """An order of `ids`, which are the same in every replicate: they are halved once, as nearly along `report` as equal
+    halves allow."""
+    places = report[ids].sort(stable=True).indices
+    halves = places.tensor_split([len(ids) - len(ids) // 2])
+    return _alternate(*(half[torch.randperm(len(half), generator=rng)] for half in halves))
 
 
 def _alternate(selected: Tensor, reported: Tensor) -> Tensor:

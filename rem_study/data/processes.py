@@ -21,6 +21,7 @@ from rem_study.spec.corruption import (
     BlendedTriggerSpec,
     GivenSpec,
     InterclassConfusionSpec,
+    MadeCorruption,
     PoisonSpec,
     RandomLabelSpec,
     SemanticContaminationSpec,
@@ -72,6 +73,7 @@ class Process:
 
     Attributes:
         groups: training ids that may be corrupted, int64, on the CPU; each group gives an equal share.
+        fixed: whether all samples of `groups` are corrupted, the same ones in every replicate.
         fresh: test ids that the same process may be tried on, int64, on the CPU.
         relabel: true labels (n,) and a generator to wrong labels (n,), never equal to the true ones.
         trigger: what is stamped on the corrupted images, if anything.
@@ -83,6 +85,12 @@ class Process:
     relabel: Relabel
     trigger: Trigger | None = None
     spared_classes: tuple[int, ...] = ()
+    fixed: bool = False
+
+
+def corrupted_count(spec: MadeCorruption, dataset: Dataset) -> int:
+    """How many training samples `spec` corrupts."""
+    return spec.samples or round(0.02 * len(dataset.train_labels))
 
 
 @singledispatch
@@ -114,7 +122,10 @@ def _(spec: InterclassConfusionSpec, dataset: Dataset, find_group: FindGroup | N
     a, b = spec.classes
     _check_class(spec.name, "classes", max(a, b), dataset)
     groups = tuple(_of_classes(dataset, c)[0] for c in spec.classes)
-    return Process(groups, _of_classes(dataset, a, b)[1], lambda y, _: a + b - y, spared_classes=(a, b))
+    first = spec.take == "first"
+    if first:
+        groups = _first_of_each(groups, corrupted_count(spec, dataset), spec.name)
+    return Process(groups, _of_classes(dataset, a, b)[1], lambda y, _: a + b - y, spared_classes=(a, b), fixed=first)
 
 
 @process_of.register
@@ -148,7 +159,8 @@ def _(spec: PoisonSpec, dataset: Dataset, find_group: FindGroup | None = None) -
 @process_of.register
 def _(spec: GivenSpec, dataset: Dataset, find_group: FindGroup | None = None) -> Process:
     ids, _ = read_given(spec, dataset)
-    return Process((ids,), torch.empty(0, dtype=torch.int64), lambda y, _: y)  # nobody knows how it was made
+    nothing = torch.empty(0, dtype=torch.int64)  # nobody knows how it was made
+    return Process((ids,), nothing, lambda y, _: y, fixed=True)
 
 
 def whole_class(spec: SemanticContaminationSpec, dataset: Dataset) -> Group:
@@ -162,6 +174,19 @@ def _of_classes(dataset: Dataset, *classes: int) -> Group:
         torch.isin(labels.cpu(), wanted).nonzero().squeeze(1) for labels in (dataset.train_labels, dataset.test_labels)
     )
     return train, test
+
+
+def _first_of_each(groups: tuple[Tensor, ...], wanted: int, corruption: str) -> tuple[Tensor, ...]:
+    """The first samples of each group, `wanted` in all; an odd one comes from the first group."""
+    share, left = divmod(wanted, len(groups))
+    counts = [share + (index < left) for index in range(len(groups))]
+    for group, count in zip(groups, counts, strict=True):
+        if count > len(group):
+            raise InputError(
+                f"corruptions.{corruption}.samples: {wanted} asked for, too few images qualify "
+                f"({len(group)} of the {count} needed of one kind)"
+            )
+    return tuple(group[:count] for group, count in zip(groups, counts, strict=True))
 
 
 def _but_of_class(dataset: Dataset, target: int) -> Group:

@@ -41,6 +41,11 @@ class InterclassConfusionSpec(MadeCorruption):
     regularity_rank = "medium"
     name: Literal["interclass_confusion"]
     classes: Annotated[tuple[Class, Class], Field(strict=False)] = (3, 5)
+    take: Literal["random", "first"] = Field(
+        "random",
+        description="which samples of the two classes: random ones, others in each replicate; or the first ones of the "
+        "training set, the same in every replicate (REM's released code)",
+    )
 
     @model_validator(mode="after")
     def _two_classes(self) -> InterclassConfusionSpec:

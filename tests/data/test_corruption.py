@@ -80,6 +80,32 @@ def test_confusion_swaps_two_classes_half_and_half(digits, samples):
     assert pairs == {(1, 7): samples // 2, (7, 1): samples // 2}
 
 
+@pytest.mark.parametrize("samples", [60, 31])
+def test_confusion_may_take_the_first_samples_of_its_classes(digits, samples):
+    """As REM's released code does; each replicate discovers the same ones in another order."""
+    draws = [draw("interclass_confusion", digits, samples, replicate, take="first") for replicate in range(3)]
+    expected = []
+    for label, count in ((3, samples - samples // 2), (5, samples // 2)):
+        expected += (digits.train_labels == label).nonzero().squeeze(1)[:count].tolist()
+    for corruption in draws:
+        assert sorted(corruption.ids.tolist()) == sorted(expected)
+        assert torch.equal(corruption.clean_labels, digits.train_labels[corruption.ids])
+        assert torch.equal(corruption.labels, 8 - corruption.clean_labels)
+    assert draws[0].ids.tolist() != draws[1].ids.tolist()
+    reported = {frozenset(corruption.ids[1::2].tolist()) for corruption in draws}
+    assert len(reported) == 1, "the halves that choose and report are the same in every replicate"
+
+
+def test_more_first_samples_than_there_are_is_an_input_error(digits):
+    with pytest.raises(InputError, match=r"^corruptions\.interclass_confusion\.samples: 400 asked for, .*of the 200"):
+        draw("interclass_confusion", digits, samples=400, take="first")
+
+
+def test_random_confusion_draws_what_it_drew_before_there_was_a_choice(digits):
+    corruption = draw("interclass_confusion", digits)
+    assert corruption.ids[:12].tolist() == [170, 893, 1102, 1125, 961, 324, 952, 1281, 717, 658, 1420, 1375]
+
+
 @pytest.mark.parametrize("name", ["poison", "blended_trigger"])
 def test_samples_with_a_trigger_are_never_of_the_target_class(digits, name):
     for target in (0, 4):

@@ -543,8 +543,20 @@ def test_retraining_never_sees_the_forget_set(make_task):
     """Other labels on the forget set change nothing."""
     task, relabelled = make_task(), make_task()
     relabelled.data.labels[relabelled.forget_ids] = (relabelled.data.labels[relabelled.forget_ids] + 1) % 10
-    first, second = (behaviour(unlearn("retrain", t, {}), t) for t in (task, relabelled))
+    first, second = (behaviour(unlearn("retrain", t, configuration("retrain")), t) for t in (task, relabelled))
     assert torch.equal(first, second)
+
+
+def test_retraining_takes_the_learning_rate_of_the_recipe_times_its_factor(make_task):
+    recipe = make_task().recipe
+    slower = make_task(recipe=recipe.model_copy(update={"lr": recipe.lr * 0.25}))
+    default, quarter = ({"lr_factor": factor} for factor in (1.0, 0.25))
+    expected = behaviour(unlearn("retrain", slower, default), slower)
+    task = make_task()
+    assert torch.equal(behaviour(unlearn("retrain", task, quarter), task), expected)
+    assert configuration("retrain") == default and not torch.equal(
+        behaviour(unlearn("retrain", task, default), task), expected
+    )
 
 
 @pytest.mark.parametrize("method", ["npo", "ascent"])
