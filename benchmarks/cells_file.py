@@ -84,11 +84,16 @@ class CellsFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise InputError(f"{path}: another call is writing to it") from None
-        self.lines = read_lines(path)
-        for field, meaning in (("task", "another study"), ("code", "other code")):
-            if any(line[field] != call[field] for line in self.lines):
-                raise InputError(f"{path}: holds runs of {meaning}: name another file")
+        try:
+            self.lines = read_lines(path)
+            for field, meaning in (("task", "another study"), ("code", "other code")):
+                if any(line[field] != call[field] for line in self.lines):
+                    raise InputError(f"{path}: holds runs of {meaning}: name another file")
+        except InputError:
+            self.close()
+            raise
         _, size = _whole_lines(path.read_bytes(), path)
         self._file.truncate(size)
         self.append({"what": "call"} | call)

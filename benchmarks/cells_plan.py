@@ -25,7 +25,7 @@ class Entry(Frozen):
     label: Annotated[str, Field(min_length=1)]
     method: str
     set: Configuration = Field({}, description="hyperparameters; the others are at the study's default")
-    cells: list[str] | None = None
+    cells: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,18 @@ def _misfits(entry: Entry, study: Study, cells: list[str], origin: str) -> list[
 
 
 def plan(study: Study, entries: Sequence[Entry], cells: Sequence[str] | None, replicates: int) -> list[Run]:
-    """All runs in their order. Raises InputError where the study lacks one of `cells`."""
+    """All runs in their order. Raises InputError where the study lacks one of `cells`, or nothing is to run in them."""
     there = {cell.name: cell for cell in cells_of(study.spec)}
     wanted = list(dict.fromkeys(cells or there))
     if missing := [cell for cell in wanted if cell not in there]:
         raise InputError(f"--cells: the study has no cell {one_line(missing[0])}; it has {', '.join(there)}")
-    return [
+    runs = [
         Run(entry, Trial(there[name], entry.method, study.spaces[entry.method].complete(entry.set), replicate))
         for replicate in range(replicates)
         for entry in entries
         for name in dict.fromkeys(entry.cells or wanted)
         if name in wanted
     ]
+    if not runs:
+        raise InputError(f"--cells: no configuration is to run in {', '.join(wanted)}")
+    return runs

@@ -232,6 +232,7 @@ def test_an_original_that_fails_leaves_its_own_runs_alone_and_is_tried_again(pla
             "[{label: a, method: npo, cells: [poison@0.3]}]",
             "0: cells: the study has no cell poison@0.3",
         ),
+        "no cell": ("[{label: a, method: npo, cells: []}]", "0: cells"),
         "unknown key": ("[{label: a, method: npo, configuration: {}}]", "0: configuration: unknown key"),
         "label twice": ("[{label: a, method: npo}, {label: a, method: rem}]", "label: a stands twice"),
     }.values(),
@@ -250,12 +251,17 @@ def test_a_wrong_configuration_is_refused_before_anything_runs(place, call, caps
     ("words", "mistake"),
     {
         "cell": (["--cells", "poison@0.3"], "--cells: the study has no cell poison@0.3; it has poison@0.5"),
+        "nothing": (
+            ["--set", "methods={npo: {}, rem: {}}", "--cells", "poison@0.5"],
+            "--cells: no configuration is to run",
+        ),
         "data": (["--set", "data={name: cifar10, root: nowhere}"], "data.root: no usable CIFAR10 under"),
         "device": (["--device", "cuda"], "--device cuda: PyTorch sees no CUDA device here"),
         "field": (["--set", "budget.trails=1"], "budget.trails: unknown key"),
     }.values(),
 )
 def test_a_call_that_cannot_run_is_one_line(place, call, capsys, monkeypatch, words, mistake):
+    (place / "plan.yaml").write_text(yaml.safe_dump(CONFIGURATIONS[1:]))  # NPO in two cells
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as caught:
         call(*words)
