@@ -89,7 +89,7 @@ def heal(
         recipe: how the network was trained; methods take the kind of optimiser from it. Default: SGD as in studies.
         clean_labels: int64 (n,), true labels of `forget_ids`. They are measured by and never reach the method.
         fresh_network: gives a newly initialised network like `network`, on the same device, to the methods that
-            need one (`retrain`, `eu_k`, `bad_teacher`).
+            need one (`retrain`, `eu_k`, `msg`, `bad_teacher`).
         seed: of everything random in the method.
 
     Raises:

@@ -30,13 +30,18 @@ def compute_label_free_importance(task: UnlearningTask, ids: Tensor, batch_size:
     return _mean_over_batches(task, ids, batch_size, lambda logits, _: logits.norm(dim=1).mean(), torch.abs)
 
 
-def compute_saliency(task: UnlearningTask, ids: Tensor) -> Importance:
-    """The absolute gradient of the mean cross-entropy of all of `ids` (SalUn)."""
+def compute_mean_gradient(task: UnlearningTask, ids: Tensor) -> Importance:
+    """The gradient of the mean cross-entropy of all of `ids`, with its sign (MSG)."""
     total = {name: torch.zeros_like(p) for name, p in task.network.named_parameters()}
     for samples, gradients in _gradients(task, ids, 512, _cross_entropy):
         for name, gradient in gradients.items():
             total[name] += gradient * (samples / len(ids))
-    return {name: value.abs() for name, value in total.items()}
+    return total
+
+
+def compute_saliency(task: UnlearningTask, ids: Tensor) -> Importance:
+    """The absolute gradient of the mean cross-entropy of all of `ids` (SalUn)."""
+    return {name: gradient.abs() for name, gradient in compute_mean_gradient(task, ids).items()}
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

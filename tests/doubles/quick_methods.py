@@ -9,7 +9,11 @@ from rem_study.unlearning.run import needed_original
 QUICK = {"epochs": 2, "passes": 20, "flush_limit": 4, "batch_size": 64}
 """Cheaper values for hyperparameters of these names, whatever the method."""
 
-QUICK_OF = {"acdc": {"steps": 2, "inner": 3}, "potion": {"steps": 100}}
+QUICK_OF = {
+    "acdc": {"steps": 2, "inner": 3},
+    "potion": {"steps": 100},
+    "sap": {"trusted_samples": 150},  # there are 234 to trust, and more would mean all of them
+}
 
 EAGER = {
     "salun": {"lr": 0.1, "epochs": 4},

@@ -51,6 +51,9 @@ CASES = {method: case(method) for method in known_methods() if method != "etd_dr
     "rem on a ResNet-18": case("rem", study={"model": {"name": "torchvision/resnet18"}, **FEW}, epochs=1),
     "semantic contamination": case("finetune", {"name": "semantic_contamination", "samples": 4, "clusters": 2},
                                   study={"data": AUGMENTED["data"] | {"train_samples": 240}}, epochs=1),
+    "sap on a ViT": case("sap", study=PLAIN | {"model": {"name": "vit", "width": 0.1, "depth": 2, "patch_size": 4}}),
+    "cuts on half the capacity": case("cuts", study=original("half_capacity"), epochs=2),
+    "msg with Adam": case("msg", study={"original": SHORT | {"optimizer": "adam"}}, epochs=2),
     "Adam": case("finetune", study={"original": SHORT | {"optimizer": "adam"}}, epochs=1),
 }  # fmt: skip
 

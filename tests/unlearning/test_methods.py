@@ -36,6 +36,7 @@ from rem_study.unlearning.task import frozen
 ALTERNATIVES = {
     "batch_size": 5,  # samples are dealt evenly into batches: a size near the other deals the same batches
     "flush_limit": 1,  # limits count only where they are reached
+    "max_alpha": 0.05,
     "passes": 1,
     "forget_batch_size": 2,
     "steps": 1,
@@ -347,7 +348,7 @@ def test_no_default_reads_the_oracle(make_task, method):
     assert torch.equal(run(make_task, method), run(make_task, method, {"corrupted_ids": None}))
 
 
-@pytest.mark.parametrize("method", ["ssd", "potion", "salun"])
+@pytest.mark.parametrize("method", ["ssd", "potion", "salun", "msg"])
 def test_what_is_stored_for_the_cell_is_computed_once_and_changes_nothing(make_task, monkeypatch, method):
     cache: dict[object, object] = {}
     first = run(make_task, method, {"cell_cache": cache})
