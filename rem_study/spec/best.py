@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rem_study.errors import InputError
 from rem_study.spec.cell import DiscoveryRate, cell_name
-from rem_study.spec.space import Configuration
+from rem_study.spec.space import Configuration, known_methods, load_space
 from rem_study.spec.yaml_file import load_yaml, read_text, validate
 from rem_study.storage import Folder, open_folder
 
@@ -227,4 +227,5 @@ def _of(
     regularity_gap: float = 0.0,
 ) -> Recommendation:
     score = winner.utility_x_healed.get("mean")
-    return Recommendation(method, winner.config, cell, regularity, distance, rate_factor, regularity_gap, score)
+    config = load_space(method).exported(winner.config) if method in known_methods() else winner.config
+    return Recommendation(method, config, cell, regularity, distance, rate_factor, regularity_gap, score)

@@ -31,6 +31,7 @@ class _Parameter(BaseModel):
     source: str
     when: dict[str, list[Value]] = {}
     search: bool = True
+    before: Value | None = None  # what an export that does not name it means, since it was made before there was one
 
     def check_reached(self: Any) -> None:
         """Raise ValueError if the parameter is searched and its default is a value that can only be fixed."""
@@ -241,6 +242,11 @@ class SearchSpace(BaseModel):
                 raise InputError(f"{name}: {value!r} is out of this study's reach")
             if not parameter.search and value != parameter.default:
                 raise InputError(f"{name}: is held at {parameter.default!r} by this study, not at {value!r}")
+
+    def exported(self, configuration: Configuration) -> Configuration:
+        """An exported configuration, which says all there was then, with what later parameters were without saying."""
+        then = {name: p.before for name, p in self.parameters.items() if p.before is not None}
+        return {**then, **configuration}
 
     def complete(self, configuration: Configuration) -> Configuration:
         """`configuration` checked and filled up with defaults. Raises InputError naming the parameter."""

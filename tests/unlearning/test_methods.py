@@ -38,6 +38,7 @@ ALTERNATIVES = {
     "flush_limit": 1,  # limits count only where they are reached
     "max_alpha": 0.05,
     "passes": 1,
+    "remove_steps": 1,
     "forget_batch_size": 2,
     "steps": 1,
 }
@@ -399,6 +400,15 @@ def test_the_released_weighting_is_the_equations_times_the_forget_sets_share(mak
     assert not torch.allclose(released, run(make_task, "rem", remove_weight=1.0), atol=1e-2)
 
 
+def test_rems_removal_is_bounded_by_so_many_steps_an_epoch(make_task):
+    """Four batches an epoch: bound to two steps, each removes half as much; a bound of four or more is none."""
+    bound = run(make_task, "rem", remove_steps=2, remove_weight=1.0)
+    assert torch.allclose(bound, run(make_task, "rem", remove_steps=100_000, remove_weight=0.5), atol=1e-5)
+    free = run(make_task, "rem", remove_steps=100_000, remove_weight=1.0)
+    assert torch.equal(free, run(make_task, "rem", remove_steps=4, remove_weight=1.0))
+    assert not torch.allclose(bound, free, atol=1e-2)
+
+
 def test_rem_returns_the_original_where_no_epoch_beats_it(make_task):
     task = make_task()
     before = copy.deepcopy(task.network).eval()(images_of(task))
@@ -432,16 +442,17 @@ def softplus(x: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("beta", "redirect_weight", "remove_weight", "remove_average", "proportion_weight", "mmd_weight"),
+    ("beta", "redirect_weight", "remove_weight", "remove_average", "retain_weight", "proportion_weight", "mmd_weight"),
     [
-        (1.0, 1.0, 1.0, "forget", 0.0, 0.0),
-        (1.0, 1.0, 1.0, "batch", 1.0, 0.0),
-        (2.5, 0.5, 2.0, "forget", 0.3, 0.0),
-        (2.5, 0.5, 2.0, "forget", 0.3, 0.5),
+        (1.0, 1.0, 1.0, "forget", 0.0, 0.0, 0.0),
+        (1.0, 1.0, 0.3, "forget", 1.0, 0.0, 0.0),
+        (1.0, 1.0, 1.0, "batch", 0.0, 1.0, 0.0),
+        (2.5, 0.5, 2.0, "forget", 0.7, 0.3, 0.0),
+        (2.5, 0.5, 2.0, "forget", 0.7, 0.3, 0.5),
     ],
 )
 def test_rems_first_step_is_that_of_a_naive_reading(
-    make_task, beta, redirect_weight, remove_weight, remove_average, proportion_weight, mmd_weight
+    make_task, beta, redirect_weight, remove_weight, remove_average, retain_weight, proportion_weight, mmd_weight
 ):
     """One plain gradient step on all data at once, against the pseudo-code followed sample by sample."""
     lr, width, density, seed = 0.01, 0.5, 0.4, 7
@@ -463,6 +474,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
         remove_weight=remove_weight,
         remove_average=remove_average,
         remove_company=1000,
+        retain_weight=retain_weight,
         proportion_weight=proportion_weight,
         mmd_weight=mmd_weight,
         max_grad_norm=0.0,
@@ -497,19 +509,24 @@ def test_rems_first_step_is_that_of_a_naive_reading(
         len(forget) if remove_average == "forget" else 240
     )
     retained = [i for i in range(240) if i not in forget]
+    hold = sum((2 / beta) * log_sigmoid(alone[i], i) for i in retained) / len(retained)
     mean_prediction = sum(alone_logits[i].softmax(0) for i in retained) / len(retained)
     proportions = {k: sum(labels[i] == k for i in retained) / len(retained) for k in set(labels)}
     proportion = -sum(share * mean_prediction[k].log() for k, share in proportions.items())
     gap = sum(alone_logits[i] for i in forget) / len(forget)
     gap = gap - (sum(alone_logits[i] for i in retained) / len(retained)).detach()
     mmd = gap.square().mean() - gap.mean() ** 2
-    value = redirect_weight * redirect + remove_weight * remove + proportion_weight * proportion + mmd_weight * mmd
+    value = redirect_weight * redirect + remove_weight * remove + retain_weight * hold
+    value = value + proportion_weight * proportion + mmd_weight * mmd
     value.backward()
     by_hand = redirect_weight * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240)) / 240
     by_hand += (
         remove_weight
         * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in forget)
         / (len(forget) if remove_average == "forget" else 240)
+    )
+    by_hand -= (
+        retain_weight * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in retained) / len(retained)
     )
     by_hand -= proportion_weight * sum(s * math.log(mean_prediction[k].item()) for k, s in proportions.items())
     by_hand += mmd_weight * statistics.pvariance(gap.tolist())

@@ -6,10 +6,11 @@
 3. Redirect and remove: train theta 1 and theta 2 on all data, corrupted labels as they are. Every forget sample
    shares one mask over theta 2, every other sample has its own.
    3.1 redirect: lower the loss of all samples through theta 1 + masked theta 2.
-   3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: hold its mean prediction on the retained
-       samples that pass with them at the proportions of their labels, lest a class leave theta 1 with the corruption;
-       and, where a study asks for it (`mmd_weight`), bring its mean output on forget samples to that on retained ones,
-       lest a trigger that no longer means its class come to mean another.
+   3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: lower that of the retained samples that
+       pass with them, by the loss of 3.1, lest what is not corrupted leave theta 1 with the corruption
+       (`retain_weight`), and hold theta 1's mean prediction on them at the proportions of their labels, lest a class
+       that is lost stay lost (`proportion_weight`). Where a study asks for it: bring its mean output on forget samples
+       to that on retained ones, lest a trigger that no longer means its class come to mean another (`mmd_weight`).
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -19,10 +20,11 @@ batch instead, which makes it |forget| / |train| times as strong: `remove_averag
 the scale: the equation on digits and small Fashion-MNIST, where all wrong labels are memorised (docs/rem.md); the
 released code's, with gradients not clipped, on CIFAR-10 whole, where about half of them are (docs/results.md).
 
-The defaults differ from the paper in four places, each measured on those small sets (docs/rem.md): the flush is
-gradient ascent (the paper's: `flush_loss: npo`), gradients of step 3 are clipped (`max_grad_norm: 0` for none), step
-3.2 passes only a part of the batch through theta 1 (`remove_company: 8192` for the whole) and keeps the proportions
-of the classes (`proportion_weight: 0` for not).
+The defaults differ from the paper in these places (docs/rem.md says what each was measured on): the flush is gradient
+ascent (the paper's: `flush_loss: npo`); gradients of step 3 are clipped (`max_grad_norm: 0` for none); step 3.2 passes
+only a part of the batch through theta 1 (`remove_company: 8192` for the whole), holds theta 1 on it
+(`retain_weight: 0`, `proportion_weight: 0` for not) and is the weaker the more batches an epoch has
+(`remove_steps: 100000` for not).
 
 Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own`
 shares no mask, and `ideal` has every corrupted sample share it, undiscovered ones included, which takes knowledge that
@@ -80,7 +82,9 @@ def unlearn(
     redirect_weight: float,
     remove_weight: float,
     remove_average: Literal["forget", "batch"],
+    remove_steps: int,
     remove_company: int,
+    retain_weight: float,
     proportion_weight: float,
     mmd_weight: float,
     max_grad_norm: float,
@@ -108,6 +112,11 @@ def unlearn(
     optimizer = task.optimizer(expanded, lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, final_lr, total_iters=max(1, epochs - 1))
     mmd_rng = generator("mmd", task.seed)
+    forget_batches = task.batches(task.forget_ids, batch_size, "forget")
+    all_batches = task.batches(everything, batch_size, "all")
+    share = 1.0  # of a forget sample in its batch's mean
+    if remove_average == "forget":
+        share = len(data) / len(task.forget_ids) * min(1.0, remove_steps / len(all_batches))
     samples, fade = 0, 1.0
 
     def forgetting(batch: Batch) -> Tensor:
@@ -131,8 +140,10 @@ def unlearn(
             alone = expanded(batch.images[part])
             forgotten, retained = alone[:count], alone[count:]
             removal = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], beta)
-            scale = len(data) / len(task.forget_ids) if remove_average == "forget" else 1.0
-            total = total + remove_weight * scale * removal.sum() / len(batch.ids)
+            total = total + remove_weight * share * removal.sum() / len(batch.ids)
+            if len(company) and retain_weight > 0:
+                own = sample_cross_entropy(retained, batch.labels[company])
+                total = total + retain_weight * redirect_loss(own, reference_ce[company], beta).mean()
             if len(company) and proportion_weight > 0:
                 total = total + proportion_weight * proportion_loss(retained, batch.labels[company])
             samples += len(part)
@@ -144,8 +155,6 @@ def unlearn(
                 samples += len(some) + len(company)
         return total
 
-    forget_batches = task.batches(task.forget_ids, batch_size, "forget")
-    all_batches = task.batches(everything, batch_size, "all")
     order = torch.randperm(len(task.retain_ids), generator=generator("statistics", task.seed)).to(data.device)
     some_retained = task.retain_ids[order[:STATISTICS_SAMPLES]].split(256)
     eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
