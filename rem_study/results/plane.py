@@ -26,6 +26,15 @@ def level(cells: pd.DataFrame) -> pd.Series:
     return cells["standing"] == "level"
 
 
+def leaders(cells: pd.DataFrame) -> pd.DataFrame:
+    """The row of each cell's leader, in the order of `cells`: highest utility × healed, of a tie the first by name.
+
+    Cells without a result are left out.
+    """
+    best = cells.dropna(subset="utility_x_healed").sort_values(["utility_x_healed", "method"], ascending=[False, True])
+    return best.drop_duplicates(CELL).sort_index()
+
+
 def methods_frame(cells: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a method, best mean first: method, cells (those with a result), {healed, utility,
     utility_x_healed} as `_mean`, `_sem`, `_min` and `_max` over those cells (SEM is NaN for one), cells_won (see
