@@ -9,7 +9,7 @@ import pandas as pd
 
 from rem_study.report import cell_plots
 from rem_study.report.html import absent, figure_html, folded, method_html, number, table
-from rem_study.report.tables import NOTE, configuration, measured, won
+from rem_study.report.tables import configuration, measured_table, searched_table
 from rem_study.report.verdicts import verdict
 from rem_study.results import columns, plane, selection
 
@@ -68,10 +68,8 @@ def _way(name: str, word: str) -> str:
 
 def _methods(rows: pd.DataFrame) -> str:
     confirmed = rows["utility_x_healed_low"].notna().any()
-    both = zip(rows["method"], measured(rows), strict=True)
-    lines = [{"method": method_html(method)} | shown for method, shown in both]
     note = "" if confirmed else absent("Not confirmed on fresh replicates: there are no intervals.")
-    return table(lines, text=["method", "standing", "health"], best=won(rows)) + NOTE + note
+    return measured_table(rows) + note + searched_table(rows)
 
 
 def _selected(rows: pd.DataFrame) -> str:

@@ -74,18 +74,22 @@ def by_mean(cells: pd.DataFrame) -> list[str]:
 
 
 def score_map(cells: pd.DataFrame, column: str = "utility_x_healed", methods: Sequence[str] | None = None) -> Figure:
-    """Heat maps of a share, one a method on one colour scale, brighter is better. A black frame is round the method
-    that has won its cell, a dotted one round those that are level in it. Of too few samples only their number is
-    shown."""
+    """Heat maps of a share, one a method on one colour scale, brighter is better; of too few samples only their number.
+
+    On the maps of utility × healed and its factors a black frame is round the method that has won its cell, a dotted
+    one round those that are level in it.
+    """
     colours, scale = colormaps["cividis_r" if column in LOWER_IS_BETTER else "cividis"], Normalize(0, 1)
     enough, counts = plane.enough(cells, column), plane.samples(cells, column)
     few = counts.map("n {:.0f}".format).where(~enough & cells[column].notna())
     told = cells.assign(**{column: cells[column].where(enough), _FEW: few})
 
+    frames = _frames(cells) if column in plane.SCORES else {}
+
     def paint(value: Any) -> tuple[str, str]:
         return to_hex(colours(scale(value))), f"{value:.2f}"
 
-    return _panels(told, methods or by_mean(cells), column, paint, ScalarMappable(scale, colours), _frames(cells))
+    return _panels(told, methods or by_mean(cells), column, paint, ScalarMappable(scale, colours), frames)
 
 
 def attack_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure | None:
@@ -107,7 +111,7 @@ def undiscovered_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) 
 def _frames(cells: pd.DataFrame) -> dict[tuple[str, str, float], str]:
     """The line of the frame by (method, corruption, discovery rate)."""
     found: dict[tuple[str, str, float], str] = {}
-    for style, rows in (("-", cells[plane.wins(cells)]), (":", cells[plane.level(cells)])):
+    for style, rows in (("-", cells[plane.wins(cells)]), (":", cells[plane.level(cells) & cells["lead_low"].notna()])):
         found |= dict.fromkeys(zip(rows["method"], rows["corruption"], rows["discovery_rate"], strict=True), style)
     return found
 

@@ -78,17 +78,17 @@ def over_cells(row: pd.Series, name: str = "utility_x_healed") -> str:
 
 
 def over_replicates(row: pd.Series) -> str:
-    """`0.780 to 0.840 (3 replicates)`: the 95 % interval of a mean over cells; says so where one is too few."""
+    """`0.780 to 0.840 (3)`: the 95 % interval of a mean over cells, and over how many replicates; a dash for none."""
     if pd.isna(row["utility_x_healed_low"]):
-        return "none: fewer than 2 replicates" if pd.notna(row["utility_x_healed_mean"]) else "–"
+        return "–"
     low, high = row["utility_x_healed_low"], row["utility_x_healed_high"]
-    return f"{low:.3f} to {high:.3f} ({int(row['replicates'])} replicates)"
+    return f"{low:.3f} to {high:.3f} ({int(row['replicates'])})"
 
 
 def share(value: float, samples: float, few: bool) -> str:
     """`0.933 (n 30)`: a share and how many samples it is of, where that is known; of too few, only that."""
     if few and pd.notna(value):
-        return f"too few samples (n {samples:.0f})"
+        return f"too few (n {samples:.0f})"
     return number(value) if pd.isna(value) or pd.isna(samples) else f"{value:.3f} (n {samples:.0f})"
 
 

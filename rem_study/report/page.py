@@ -20,7 +20,7 @@ from rem_study.report import plots
 from rem_study.report.cells import cell_pages
 from rem_study.report.html import STYLE, absent, figure_html, folded
 from rem_study.report.tables import (
-    cells_table,
+    cells_tables,
     failed_trials,
     objectives_table,
     pairs,
@@ -184,7 +184,7 @@ def _grid(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
     return "\n".join(
         [
             figure_html(drawn["utility_x_healed"], "utility_x_healed", first),
-            folded("every figure of every cell as a table", cells_table(cells)),
+            folded("every figure of every cell as a table", cells_tables(cells)),
             "<h2>The same grid, otherwise</h2>",
             *more,
         ]

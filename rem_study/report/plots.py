@@ -48,7 +48,7 @@ def method_bars(cells: pd.DataFrame, trials: pd.DataFrame) -> Figure:
         text += f", {row['cells_won']} of {total} cells won, {row['cells_level']} level"
         ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, alpha=0.75, gid=tip(text))
         own = cells.loc[cells["method"] == row["method"], "utility_x_healed"].dropna()
-        ax.plot(own, np.full(len(own), place + 0.16), "o", color="#333333", alpha=0.55, ms=3, mew=0)
+        ax.plot(own, np.full(len(own), place + 0.16), "o", color="#333333", alpha=0.55, ms=3.5, mew=0, clip_on=False)
         if pd.notna(row["utility_x_healed_low"]):
             ends = [row["utility_x_healed_low"], row["utility_x_healed_high"]]
             ax.errorbar(mean, place - 0.1, xerr=np.abs([[e - mean] for e in ends]), color="black", capsize=3, lw=1.3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -62,18 +62,9 @@ def spent(cells: pd.DataFrame) -> str:
     )
 
 
-def cells_table(cells: pd.DataFrame) -> str:
-    """Every figure of every (cell, method): what the heat maps show, as numbers."""
-    rows = [
-        {
-            "cell": cell_link(row["cell"]),
-            "regularity": number(row["regularity"], ".2f"),
-            "method": method_html(row["method"]),
-        }
-        | shown
-        for (_, row), shown in zip(cells.iterrows(), measured(cells), strict=True)
-    ]
-    return table(rows, text=["cell", "method", "standing", "health"], best=won(cells)) + NOTE
+def cells_tables(cells: pd.DataFrame) -> str:
+    """Every figure of every (cell, method): what the heat maps show, as numbers; then what the search did there."""
+    return measured_table(cells, ("cell", "regularity", "method")) + searched_table(cells, ("cell", "method"))
 
 
 NOTE = (
@@ -87,8 +78,21 @@ def won(cells: pd.DataFrame) -> list[int]:
     return [place for place, one in enumerate(plane.wins(cells)) if one]
 
 
-def measured(cells: pd.DataFrame) -> list[dict[str, str]]:
-    """What is known of each (cell, method); with 95 % intervals where its configuration was confirmed."""
+def _named(row: pd.Series, names: Sequence[str]) -> dict[str, str]:
+    shown = {
+        "cell": cell_link(row["cell"]),
+        "regularity": number(row["regularity"], ".2f"),
+        "method": method_html(row["method"]),
+    }
+    return {name: shown[name] for name in names}
+
+
+def measured_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> str:
+    """What each method reached, with 95 % intervals where its configuration was confirmed, and on how many samples.
+
+    Args:
+        names: of `cell`, `regularity` and `method`, what stands in front.
+    """
     shares = {
         "healed": "healed",
         "of the discovered": "healed_discovered",
@@ -100,21 +104,35 @@ def measured(cells: pd.DataFrame) -> list[dict[str, str]]:
         del shares["attack success"]
     shown = {title: _shares(cells, column) for title, column in shares.items()}
     enough = plane.enough(cells, "utility_x_healed").tolist()
-    return [
-        {
+    rows = [
+        _named(row, names)
+        | {
             "utility × healed": interval(row) if enough[place] else "too few samples",
             "standing": escape(row["standing"]) if isinstance(row["standing"], str) else "–",
             **{title: texts[place] for title, texts in shown.items()},
             "replicates": str(row["replicates"]),
             "SD over replicates": number(row["spread"]),
+        }
+        for place, (_, row) in enumerate(cells.iterrows())
+    ]
+    return table(rows, text=["cell", "method", "standing"], best=won(cells)) + NOTE
+
+
+def searched_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> str:
+    """What each method's search gained over the default, what it cost, and what the health rules say; `names` as in
+    `measured_table`."""
+    rows = [
+        _named(row, names)
+        | {
             "default": number(row["default_utility_x_healed"]),
             "gain": interval(row, "gain", "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
             "sample passes": large(row["sample_passes"]),
             "health": escape(row["health"] or "–"),
         }
-        for place, (_, row) in enumerate(cells.iterrows())
+        for _, row in cells.iterrows()
     ]
+    return table(rows, text=["cell", "method", "health"])
 
 
 def _shares(cells: pd.DataFrame, column: str) -> list[str]:

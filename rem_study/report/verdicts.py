@@ -67,7 +67,12 @@ def summary(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
     best = plane.leaders(cells)
     if (best["standing"] == "level").any():
         level = best[best["standing"] == "level"]
-        text += f" {counted(len(level), 'cell')} {'is' if len(level) == 1 else 'are'} level: {_where(level)}."
+        unknown = level["lead_low"].isna()
+        if not unknown.all():
+            text += f" {counted((~unknown).sum(), 'cell')} {'is' if (~unknown).sum() == 1 else 'are'} level: "
+            text += f"{_where(level[~unknown])}."
+        if unknown.any():
+            text += f" In {counted(unknown.sum(), 'cell')} no winner can be named: one replicate, of unknown samples."
     for _, row in best[best["standing"] == "alone"].iterrows():
         text += f" In {escape(row['cell'])} only {method_html(row['method'])} has a result."
     return f"{text} {stands_on(cells)}"
@@ -129,28 +134,33 @@ def _names(methods: pd.Series) -> str:
 
 def methods_table(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
     """Methods side by side over all cells."""
+    methods = plane.methods_frame(cells, trials)
     rows = [
         {
             "method": method_html(row["method"]),
             "utility × healed": over_cells(row),
-            "95 % interval over replicates": over_replicates(row),
+            "95 % over replicates": over_replicates(row),
             "healed": over_cells(row, "healed"),
             "utility": over_cells(row, "utility"),
             "cells": str(row["cells"]),
             "won": str(row["cells_won"]),
             "level": str(row["cells_level"]),
-            "default, utility × healed": number(row["default_utility_x_healed"]),
+            "default": number(row["default_utility_x_healed"]),
             "gain": number(row["gain"], "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "sample passes": large(row["sample_passes"]),
+            "passes": large(row["sample_passes"]),
             "time": duration(row["seconds"]),
         }
-        for _, row in plane.methods_frame(cells, trials).iterrows()
+        for _, row in methods.iterrows()
     ]
     note = (
-        "Mean over the cells (lowest to highest cell). Won and level: cells, by the rule above. "
-        "Gain: selected minus default."
+        "Mean over the cells (lowest to highest cell). Won and level: cells, by the rule above. Default: its mean "
+        "utility × healed; gain: selected minus default. Passes: samples taken forward and backward. "
     )
+    if methods["utility_x_healed_low"].notna().any():
+        note += "95 % over replicates: the interval of the mean over the cells (number of replicates)."
+    else:
+        note += "No interval over replicates: that takes two at least, in every cell."
     return table(rows, text=["method"], best=[0]) + f'<p class="note">{note}</p>'
 
 
