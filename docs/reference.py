@@ -18,6 +18,7 @@ import pyarrow as pa
 import rem_study
 from rem_study.cli import main as cli
 from rem_study.results.columns import CELLS_SCHEMA, TRIALS_SCHEMA
+from rem_study.results.winners import FEWEST_LED, FEWEST_SAMPLES, judge
 from rem_study.spec.study import StudySpec
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -45,10 +46,16 @@ COLUMNS = {
     "memorised": "share of the corrupted training samples to which the original gives their wrong label",
     "healed": "share of the corrupted training samples that get their clean label, report split",
     "healed_discovered": "the same among the known ones",
-    "healed_undiscovered": "the same among the others",
+    "healed_undiscovered": "the same among the others; null at discovery rate 1",
     "utility": "accuracy on clean test data, report split; with interclass confusion on the other classes only",
     "test_accuracy": "accuracy on all clean test data of the report split",
     "utility_x_healed": "`utility` × `healed`",
+    "attack_success": "share of the clean test images of the report split, true class not the target, that get the "
+    "target once the trigger is on them; null where the corruption has no trigger (`given` included)",
+    "healed_samples": "corrupted samples behind `healed`; null without clean labels",
+    "healed_discovered_samples": "those of them behind `healed_discovered`; the rest are behind `healed_undiscovered`",
+    "utility_samples": "test images behind `utility`",
+    "attack_samples": "test images behind `attack_success`",
     "forget_accuracy": "accuracy on the forget set against its wrong labels",
     "retain_accuracy": "accuracy on the retain set against its given labels",
     "score_oracle": "utility × healed on the selection split",
@@ -69,6 +76,18 @@ CELL_COLUMNS = {
     "config": "the selected configuration, JSON",
     "search_score": "its mean `score` in the search, by which it was selected",
     "shrinkage": "`search_score` minus its mean `score` on fresh replicates: how much selecting flattered it",
+    "healed_samples": "corrupted samples behind `healed`, all replicates together; null where one did not record it",
+    "healed_discovered_samples": "those of them behind `healed_discovered`",
+    "utility_samples": "test images behind `utility`, counted once a replicate",
+    "attack_samples": "test images behind `attack_success`, counted once a replicate",
+    "standing": "`won`: this method leads every other one in the cell beyond noise (see below); `level`: nobody leads it "
+    "beyond noise, and nobody has won; `behind`: the leader leads it beyond noise; `alone`: no other has a result",
+    "rival": "whom it is compared with: the leader; for the leader itself, who comes closest to it",
+    "lead": "its utility × healed minus the rival's, on the replicates that both have run; negative behind the leader",
+    "lead_low": "95 % interval of the lead, paired by replicate; with one replicate, two standard errors of its samples",
+    "lead_high": "its other end",
+    "lead_replicates": "how many both have run",
+    "lead_samples": "how many samples the lead is worth: corrupted ones healed and test images right in its favour",
     "utility_x_healed_low": "95 % interval over fresh replicates; null without `confirm`",
     "utility_x_healed_high": "its other end",
     "default_utility_x_healed": "of the default configuration, on the same replicates",
@@ -114,6 +133,9 @@ def page() -> str:
         "## cells.parquet: a row a (cell, method)",
         "Scores are means over `replicates` on the report split.",
         _columns(CELLS_SCHEMA, COLUMNS | CELL_COLUMNS),
+        "### Who wins a cell",
+        inspect.cleandoc(judge.__doc__ or ""),
+        f"FEWEST_LED is {FEWEST_LED}, FEWEST_SAMPLES {FEWEST_SAMPLES}.",
         "## best.yaml",
         BEST.strip(),
         "## Python",

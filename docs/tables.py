@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-import pandas as pd
-
+from rem_study.report.html import over_cells, over_replicates
 from rem_study.results.plane import corruption_order, methods_frame
+from rem_study.results.read import read_tables
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -16,20 +16,23 @@ def markdown(rows: list[list[str]]) -> str:
 
 def main(folder: Path) -> None:
     """Methods over all cells, then utility x healed of each in each cell."""
-    cells = pd.read_parquet(folder / "cells.parquet")
-    methods = methods_frame(cells)
-    scores = ["utility_x_healed", "healed", "utility"]
-    head = ["method", "utility × healed", "healed", "utility", "cells won", "default", "sample passes", "minutes"]
+    trials, cells = read_tables(folder)
+    methods = methods_frame(cells, trials)
+    head = ["method", "utility × healed", "95 % interval over replicates", "healed", "utility"]
+    head += ["cells won", "level", "default", "sample passes", "minutes"]
     body = [
         [
             f"`{row['method']}`",
-            *(f"{row[f'{s}_mean']:.3f} ± {row[f'{s}_sem']:.3f}" for s in scores),
+            over_cells(row),
+            over_replicates(row),
+            *(over_cells(row, score) for score in ("healed", "utility")),
             str(row["cells_won"]),
+            str(row["cells_level"]),
             f"{row['default_utility_x_healed']:.3f}",
             f"{row['sample_passes'] / 1000.0:.0f} k",
             f"{row['seconds'] / 60:.1f}",
         ]
-        for row in methods.to_dict("records")
+        for _, row in methods.iterrows()
     ]
     print(markdown([head, *body]), "\n")
     order = [(c, r) for c in corruption_order(cells) for r in sorted(cells["discovery_rate"].unique())]

@@ -13,7 +13,7 @@ from rem_study.errors import InputError
 from rem_study.report import cell_plots, plots
 from rem_study.report import heat_maps as figures
 from rem_study.results import importances, load_resolved, plane
-from rem_study.results.read import read_table, read_yaml
+from rem_study.results.read import read_tables, read_yaml
 from rem_study.spec import Study
 from rem_study.storage import Folder, open_folder
 
@@ -37,17 +37,21 @@ class OpenStudy:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a (trial, replicate): docs/reference.md has the columns."""
-        return read_table(self.folder, "trials.parquet")
+        return self._tables[0]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a (cell, method): what was selected; with `spread` (see `plane.with_spread`)."""
-        return plane.with_spread(read_table(self.folder, "cells.parquet"), self.trials)
+        return plane.with_spread(self._tables[1], self.trials)
+
+    @cached_property
+    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return read_tables(self.folder)
 
     @cached_property
     def methods(self) -> pd.DataFrame:
         """One row a method, best mean first (see `plane.methods_frame`)."""
-        return plane.methods_frame(self.cells)
+        return plane.methods_frame(self.cells, self.trials)
 
     @cached_property
     def best(self) -> dict[str, Any]:
@@ -94,17 +98,19 @@ class OpenStudy:
         return figure
 
     def _drawers(self) -> dict[str, Callable[..., Figure | None]]:
-        scores = ("utility_x_healed", "healed", "utility")
+        scores = ("utility_x_healed", "healed", "utility", "healed_discovered")
 
         def score_drawer(score: str) -> Callable[..., Figure]:
             return lambda methods=None: figures.score_map(self.cells, score, methods)
 
         return {
             **{score: score_drawer(score) for score in scores},
+            "healed_undiscovered": lambda methods=None: figures.undiscovered_map(self.cells, methods),
+            "attack_success": lambda methods=None: figures.attack_map(self.cells, methods),
             "gain": lambda methods=None: figures.gain_map(self.cells, methods),
             "spread": lambda methods=None: figures.spread_map(self.cells, methods),
             "trials": lambda methods=None: figures.trials_map(self.cells, methods),
-            "methods": lambda: plots.method_bars(self.cells),
+            "methods": lambda: plots.method_bars(self.cells, self.trials),
             "pareto": lambda: plots.pareto_fronts(self.trials, self.cells),
             "cost": lambda: plots.cost_curve(self.cells),
             "history": lambda cell: cell_plots.history(self.trials, self.cells, cell),

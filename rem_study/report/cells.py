@@ -9,7 +9,8 @@ import pandas as pd
 
 from rem_study.report import cell_plots
 from rem_study.report.html import absent, figure_html, folded, method_html, number, table
-from rem_study.report.tables import configuration, measured
+from rem_study.report.tables import configuration, measured_table, searched_table
+from rem_study.report.verdicts import verdict
 from rem_study.results import columns, plane, selection
 
 PARALLEL_AT_MOST = 300
@@ -38,7 +39,7 @@ def _page(
         f"<p>{' · '.join(ways)}</p>",
         f"<h1>{escape(name)}</h1>",
         f'<p class="summary">{escape(first["corruption"])} with {first["discovery_rate"]:.0%} of the corrupted samples '
-        f"known. Measured regularity: {regularity}.</p>",
+        f"known. Measured regularity: {regularity}. {_verdict(rows)}</p>",
         _methods(rows),
         "<h3>History of the search</h3>",
         figure_html(
@@ -55,16 +56,20 @@ def _page(
     return f'<section class="cell" id="cell-{escape(name)}">' + "\n".join(sections) + "</section>"
 
 
+def _verdict(rows: pd.DataFrame) -> str:
+    leader = plane.leaders(rows)
+    text = verdict(leader.iloc[0]) if len(leader) else "no result"
+    return f"<b>{text[0].upper()}{text[1:]}.</b>"
+
+
 def _way(name: str, word: str) -> str:
     return f'<a href="#cell-{escape(name)}">{word}: {escape(name)}</a>'
 
 
 def _methods(rows: pd.DataFrame) -> str:
     confirmed = rows["utility_x_healed_low"].notna().any()
-    lines = [{"method": method_html(row["method"])} | measured(row) for _, row in rows.iterrows()]
-    best = [place for place, won in enumerate(plane.wins(rows)) if won]
     note = "" if confirmed else absent("Not confirmed on fresh replicates: there are no intervals.")
-    return table(lines, text=["method", "health"], best=best) + note
+    return measured_table(rows) + note + searched_table(rows)
 
 
 def _selected(rows: pd.DataFrame) -> str:

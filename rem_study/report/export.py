@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rem_study.errors import InputError
-from rem_study.results.read import read_table, read_yaml, study_file
+from rem_study.results.read import read_table, read_tables, read_yaml, study_file
 from rem_study.spec.yaml_file import field_name, read_text
 from rem_study.storage import Folder
 
@@ -37,7 +37,8 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
     if format == "latex":
         from rem_study.report.latex import tables
 
-        text = tables(read_table(folder, "cells.parquet"))
+        trials, cells = read_tables(folder)
+        text = tables(cells, trials)
         return text if output is None else _write(output, text.encode())
     if format == "csv":
         text = read_table(folder, "cells.parquet").to_csv(index=False)

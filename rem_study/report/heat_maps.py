@@ -30,11 +30,16 @@ NAMES = {
     "utility_x_healed": "utility × healed",
     "healed": "healed",
     "utility": "utility",
+    "healed_discovered": "healed of the discovered",
+    "healed_undiscovered": "healed of the undiscovered",
+    "attack_success": "attack success",
     "gain": "gain over the default",
     "spread": "SD over replicates",
     "trials": "trials",
 }
+LOWER_IS_BETTER = ("attack_success",)
 EMPTY = "#eeeeee"
+_FEW = "_few"
 _TIP = "tip "
 _CELL = "cell:"
 
@@ -69,16 +74,46 @@ def by_mean(cells: pd.DataFrame) -> list[str]:
 
 
 def score_map(cells: pd.DataFrame, column: str = "utility_x_healed", methods: Sequence[str] | None = None) -> Figure:
-    """Heat maps of a score in [0, 1], one a method on one colour scale; the cell's best method has a black
-    frame."""
-    colours, scale = colormaps["cividis"], Normalize(0, 1)
-    won = cells[plane.wins(cells)]
-    winners = set(zip(won["method"], won["corruption"], won["discovery_rate"], strict=True))
+    """Heat maps of a share, one a method on one colour scale, brighter is better; of too few samples only their number.
+
+    On the maps of utility × healed and its factors a black frame is round the method that has won its cell, a dotted
+    one round those that are level in it.
+    """
+    colours, scale = colormaps["cividis_r" if column in LOWER_IS_BETTER else "cividis"], Normalize(0, 1)
+    enough, counts = plane.enough(cells, column), plane.samples(cells, column)
+    few = counts.map("n {:.0f}".format).where(~enough & cells[column].notna())
+    told = cells.assign(**{column: cells[column].where(enough), _FEW: few})
+
+    frames = _frames(cells) if column in plane.SCORES else {}
 
     def paint(value: Any) -> tuple[str, str]:
         return to_hex(colours(scale(value))), f"{value:.2f}"
 
-    return _panels(cells, methods or by_mean(cells), column, paint, ScalarMappable(scale, colours), winners)
+    return _panels(told, methods or by_mean(cells), column, paint, ScalarMappable(scale, colours), frames)
+
+
+def attack_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure | None:
+    """Heat maps of `attack_success` over the corruptions that have a trigger; None without any."""
+    triggered = cells.loc[cells["attack_success"].notna(), "corruption"]
+    if triggered.empty:
+        return None
+    return score_map(cells[cells["corruption"].isin(triggered)], "attack_success", methods or by_mean(cells))
+
+
+def undiscovered_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure | None:
+    """Heat maps of `healed_undiscovered`, where anything is undiscovered; None where nothing is."""
+    known = cells.loc[cells["healed_undiscovered"].notna(), "discovery_rate"]
+    if known.empty:
+        return None
+    return score_map(cells[cells["discovery_rate"].isin(known)], "healed_undiscovered", methods or by_mean(cells))
+
+
+def _frames(cells: pd.DataFrame) -> dict[tuple[str, str, float], str]:
+    """The line of the frame by (method, corruption, discovery rate)."""
+    found: dict[tuple[str, str, float], str] = {}
+    for style, rows in (("-", cells[plane.wins(cells)]), (":", cells[plane.level(cells) & cells["lead_low"].notna()])):
+        found |= dict.fromkeys(zip(rows["method"], rows["corruption"], rows["discovery_rate"], strict=True), style)
+    return found
 
 
 def gain_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
@@ -90,7 +125,7 @@ def gain_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figur
     def paint(value: Any) -> tuple[str, str]:
         return to_hex(colours(scale(value))), f"{value:+.2f}" if abs(value) >= 0.005 else "0"
 
-    return _panels(cells, methods or by_mean(cells), "gain", paint, ScalarMappable(scale, colours), set())
+    return _panels(cells, methods or by_mean(cells), "gain", paint, ScalarMappable(scale, colours), {})
 
 
 def spread_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
@@ -102,7 +137,7 @@ def spread_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Fig
     def paint(value: Any) -> tuple[str, str]:
         return to_hex(colours(scale(value))), f"{value:.3f}"
 
-    return _panels(cells, methods or by_mean(cells), "spread", paint, ScalarMappable(scale, colours), set())
+    return _panels(cells, methods or by_mean(cells), "spread", paint, ScalarMappable(scale, colours), {})
 
 
 def trials_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
@@ -115,7 +150,7 @@ def trials_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Fig
         spent, short = value
         return to_hex(colours(scale(spent))), f"{spent} ({short})" if short else str(spent)
 
-    return _panels(told, methods or by_mean(cells), "trials", paint, ScalarMappable(scale, colours), set(), mean=False)
+    return _panels(told, methods or by_mean(cells), "trials", paint, ScalarMappable(scale, colours), {}, mean=False)
 
 
 def choice_map(cells: pd.DataFrame, method: str, hyperparameters: Sequence[str]) -> Figure:
@@ -175,7 +210,7 @@ def _panels(
     column: str,
     paint: Paint,
     bar: ScalarMappable,
-    framed: set[tuple[str, str, float]],
+    framed: dict[tuple[str, str, float], str],
     mean: bool = True,
 ) -> Figure:
     figure, axes, across = _canvas(cells, list(methods), colour_bar=True, cell=0.48)
@@ -192,7 +227,8 @@ def _panels(
             title,
             label_y=index % across == 0,
             hover=f"{method_name(method)} · {NAMES[column]}",
-            framed={place[1:] for place in framed if place[0] == method},
+            framed={place[1:]: style for place, style in framed.items() if place[0] == method},
+            instead=plane.grid(cells, method, _FEW) if _FEW in cells else None,
         )
     last = axes[min(across, len(axes)) - 1].get_position()
     colour_axes = figure.add_axes((last.x1 + 0.15 / WIDTH, last.y0, 0.13 / WIDTH, last.height))
@@ -209,15 +245,20 @@ def _heat(
     title: str,
     label_y: bool,
     hover: str | None = None,
-    framed: set[tuple[str, float]] | None = None,
+    framed: dict[tuple[str, float], str] | None = None,
+    instead: pd.DataFrame | None = None,
 ) -> None:
-    """One grid: the table's first row on top, a number (or word) in each cell, hover text on each."""
+    """One grid: the table's first row on top, a number (or word) in each cell, hover text on each.
+
+    `instead` has the words for cells without a value.
+    """
     down, across = table.shape
     room = ax.get_position().width * WIDTH * 72 / across * 0.95 / 0.62  # points for one letter's width of text
     for row, corruption in enumerate(table.index):
         for column, rate in enumerate(table.columns):
             value = table.iloc[row, column]
-            colour, text = paint(value) if _present(value) else (EMPTY, "–")
+            word = None if instead is None else instead.iloc[row, column]
+            colour, text = paint(value) if _present(value) else (EMPTY, word if isinstance(word, str) else "–")
             corner = (column, down - 1 - row)
             tip = f"{_TIP}{corruption} at discovery {rate:g} · {hover or title}: {text}"
             square = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5, gid=tip)
@@ -233,7 +274,8 @@ def _heat(
                 color=ink(colour),
                 fontsize=max(5.5, min(9.0, room / wide)),
             )
-            if framed and (corruption, rate) in framed:
+            line = (framed or {}).get((str(corruption), float(rate)))
+            if line is not None:
                 ax.add_patch(
                     Rectangle(
                         (column + 0.03, down - 0.97 - row),
@@ -241,6 +283,7 @@ def _heat(
                         0.94,
                         fill=False,
                         linewidth=2,
+                        linestyle=line,
                         edgecolor="black",
                         joinstyle="miter",
                     )

@@ -71,10 +71,25 @@ def number(value: float, form: str = ".3f") -> str:
     return "–" if pd.isna(value) else format(value, form)
 
 
-def mean_and_error(row: pd.Series, name: str = "utility_x_healed") -> str:
-    """`0.933 ± 0.013`, from the columns `_mean` and `_sem`."""
-    mean, sem = row[f"{name}_mean"], row[f"{name}_sem"]
-    return number(mean) if pd.isna(sem) else f"{mean:.3f} ± {sem:.3f}"
+def over_cells(row: pd.Series, name: str = "utility_x_healed") -> str:
+    """`0.933 (0.550 to 0.960)`: the mean over cells, the lowest and the highest, from `_mean`, `_min` and `_max`."""
+    mean, low, high = (row[f"{name}_{part}"] for part in ("mean", "min", "max"))
+    return number(mean) if pd.isna(mean) or low == high else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def over_replicates(row: pd.Series) -> str:
+    """`0.780 to 0.840 (3)`: the 95 % interval of a mean over cells, and over how many replicates; a dash for none."""
+    if pd.isna(row["utility_x_healed_low"]):
+        return "–"
+    low, high = row["utility_x_healed_low"], row["utility_x_healed_high"]
+    return f"{low:.3f} to {high:.3f} ({int(row['replicates'])})"
+
+
+def share(value: float, samples: float, few: bool) -> str:
+    """`0.933 (n 30)`: a share and how many samples it is of, where that is known; of too few, only that."""
+    if few and pd.notna(value):
+        return f"too few (n {samples:.0f})"
+    return number(value) if pd.isna(value) or pd.isna(samples) else f"{value:.3f} (n {samples:.0f})"
 
 
 def listed(names: Sequence[str], shown: int = 4) -> str:

@@ -18,31 +18,31 @@ from rem_study.errors import InputError
 from rem_study.report import heat_maps as figures
 from rem_study.report import plots
 from rem_study.report.cells import cell_pages
-from rem_study.report.html import STYLE, absent, figure_html, folded, method_html
+from rem_study.report.html import STYLE, absent, figure_html, folded
 from rem_study.report.tables import (
-    REM,
-    cells_table,
+    cells_tables,
     failed_trials,
-    focus_of,
-    methods_table,
     objectives_table,
     pairs,
     regret_tables,
     selected_table,
     spent,
-    summary,
     universal_table,
-    weakest_cells,
     words,
 )
-from rem_study.results import columns, importances, plane
-from rem_study.results.read import read_table, read_yaml
+from rem_study.report.verdicts import methods_table, summary, verdicts_table, weakest_cells
+from rem_study.results import importances, plane
+from rem_study.results.read import read_tables, read_yaml
+from rem_study.results.winners import FEWEST_SAMPLES
 from rem_study.spec import SearchSpace
 from rem_study.storage import Folder, write_atomically
 
+REM = "rem"
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
 REM_TRENDS = ("redirect_width", "mask_density", "lr", "epochs", "beta")
 RESAMPLES = 60
+SHOWN = ("utility_x_healed", "healed", "utility")
+"""Maps that are drawn even where they are empty."""
 MOST_PIXELS = 20_000_000
 """Of one picture: a figure of a hundred cells at full resolution would take half a gigabyte to draw."""
 
@@ -53,13 +53,11 @@ def write_report(folder: Folder) -> Folder:
     Reads trials.parquet, cells.parquet and, where they are there, study.yaml, best.yaml and manifest.json. Raises
     InputError (one line) where a table is missing or damaged, or holds no trial yet.
     """
-    trials, cells = read_table(folder, "trials.parquet"), read_table(folder, "cells.parquet")
+    trials, cells = read_tables(folder)
     if cells.empty:
         raise InputError(f"{folder / 'cells.parquet'}: no trial in it yet")
     study = read_yaml(folder, "study.yaml") if (folder / "study.yaml").is_file() else {}
     best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
-    later = [name for name in columns.TRIALS_SCHEMA.names if name not in trials]
-    trials = trials.reindex(columns=[*trials.columns, *later])  # an earlier version's table lacks some: unknown
     cells = plane.with_spread(cells, trials)
     drawn = draw(trials, cells, spaces_of(study))
     (folder / "figures").mkdir(exist_ok=True)
@@ -94,12 +92,14 @@ def spaces_of(study: Any) -> dict[str, SearchSpace]:
 def draw(trials: pd.DataFrame, cells: pd.DataFrame, spaces: Mapping[str, SearchSpace]) -> dict[str, Figure]:
     """Every figure of the report by its file's name. Those for which there is nothing to draw are left out: `spread`
     with one replicate, REM's without REM, `rem_importances` without enough trials or its search space."""
-    scores = ("utility_x_healed", "healed", "utility")
-    drawn = {score: figures.score_map(cells, score) for score in scores}
+    scores = ("utility_x_healed", "healed", "utility", "healed_discovered")
+    drawn = {score: figures.score_map(cells, score) for score in scores if score in SHOWN or cells[score].notna().any()}
+    more = {"healed_undiscovered": figures.undiscovered_map(cells), "attack_success": figures.attack_map(cells)}
+    drawn |= {name: figure for name, figure in more.items() if figure is not None}
     drawn |= {"gain": figures.gain_map(cells), "trials": figures.trials_map(cells)}
     if cells["spread"].notna().any():
         drawn["spread"] = figures.spread_map(cells)
-    drawn |= {"methods": plots.method_bars(cells), "cost": plots.cost_curve(cells)}
+    drawn |= {"methods": plots.method_bars(cells, trials), "cost": plots.cost_curve(cells)}
     if cells["healed"].notna().any():
         drawn["pareto"] = plots.pareto_fronts(trials, cells)
     return drawn | _draw_rem(trials[trials["method"] == REM], cells, spaces.get(REM))
@@ -137,8 +137,9 @@ def page(
     name = escape(str(trials["study"].iloc[0]))
     sections = {
         "Grid": _grid(cells, drawn),
-        "Methods": _methods(cells, drawn),
-        "Weak cells": f"<h2>Weakest cells of {method_html(focus_of(cells))}</h2>{weakest_cells(cells)}",
+        "Winners": f"<h2>Who wins where</h2>{verdicts_table(cells)}",
+        "Methods": _methods(trials, cells, drawn),
+        "Weak cells": f"<h2>Weakest cells, by their best method</h2>{weakest_cells(cells)}",
         "Trade-off": _trade_off(drawn),
         "REM": _rem(drawn),
         "Configurations": _configurations(trials, cells, best),
@@ -152,7 +153,8 @@ def page(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{name}: REM study</title><style>{STYLE}</style></head>\n<body>\n"
-        f'<div id="overview"><nav>{links}</nav>\n<h1>{name}</h1>\n<p class="summary">{summary(cells)}</p>\n{body}\n'
+        f'<div id="overview"><nav>{links}</nav>\n<h1>{name}</h1>\n'
+        f'<p class="summary">{summary(cells, trials)}</p>\n{body}\n'
         f'<p class="note">{words(study)}</p></div>\n'
         f"{cell_pages(trials, cells)}\n</body></html>\n"
     )
@@ -164,6 +166,7 @@ def _grid(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
                     "Purple: the search gained; orange: it lost."),
         figure_html(drawn["healed"], "healed", "<b>Healed</b>: share of the corrupted training samples that get their "
                     "true label back."),
+        *_apart(drawn),
         figure_html(drawn["utility"], "utility", "<b>Utility</b>: accuracy on clean test data."),
         figure_html(drawn["spread"], "spread", "<b>Spread</b>: standard deviation of the selected configuration’s "
                     "utility × healed over replicates.")
@@ -174,22 +177,47 @@ def _grid(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
     ]  # fmt: skip
     first = (
         "How well the best configuration of each method heals the network: utility × healed, 1 is perfect, brighter is "
-        "better; a black frame marks the cell’s best method. To the right, more of the corruption is known; upwards, "
+        "better; a black frame marks the method that wins the cell, a dotted one those that are level in it (no lead "
+        "beyond noise). To the right, more of the corruption is known; upwards, "
         "the corrupted samples have more in common (measured regularity). <b>Click a cell to open it.</b>"
     )
     return "\n".join(
         [
             figure_html(drawn["utility_x_healed"], "utility_x_healed", first),
-            folded("every figure of every cell as a table", cells_table(cells)),
+            folded("every figure of every cell as a table", cells_tables(cells)),
             "<h2>The same grid, otherwise</h2>",
             *more,
         ]
     )
 
 
-def _methods(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
-    caption = "Mean over the cells ± standard error; a diamond is the default configuration."
-    return "<h2>Methods side by side</h2>" + figure_html(drawn["methods"], "methods", caption) + methods_table(cells)
+def _apart(drawn: dict[str, Figure]) -> list[str]:
+    """Healing of what was known and of what was not, and whether a trigger still works."""
+    few = f"(n 3: a share of 3 samples; fewer than {FEWEST_SAMPLES} are not shown.)"
+    captions = {
+        "healed_discovered": f"<b>Healed of the discovered</b>: of the samples known when unlearning. {few}",
+        "healed_undiscovered": f"<b>Healed of the undiscovered</b>: of those that nobody pointed at. {few}",
+        "attack_success": "<b>Attack success</b>: how often a clean test image of another class gets the trigger’s "
+        "target once the trigger is on it. Lower is better, and brighter.",
+    }
+    missing = {
+        "healed_discovered": "Healed of the discovered: not recorded.",
+        "healed_undiscovered": "Healed of the undiscovered: nothing was, or it was not recorded.",
+        "attack_success": "Attack success: no corruption here has a trigger, or it was not recorded.",
+    }
+    return [
+        figure_html(drawn[name], name, caption) if name in drawn else absent(missing[name])
+        for name, caption in captions.items()
+    ]
+
+
+def _methods(trials: pd.DataFrame, cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
+    caption = (
+        "A bar is the mean over the cells, a dot a cell, a diamond the default configuration’s mean; a black line is "
+        "the 95 % interval of the mean over replicates, where there are two or more."
+    )
+    shown = figure_html(drawn["methods"], "methods", caption)
+    return f"<h2>Methods side by side</h2>{shown}{methods_table(cells, trials)}"
 
 
 def _trade_off(drawn: dict[str, Figure]) -> str:

@@ -33,28 +33,30 @@ def method_styles(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {name: (REM_COLOUR, "o") if name == "rem" else styles[name] for name in by_mean(cells)}
 
 
-def method_bars(cells: pd.DataFrame) -> Figure:
-    """Mean utility × healed of each method over the cells, with its standard error and the cells won; a hollow mark is
-    the default configuration."""
-    methods = plane.methods_frame(cells).iloc[::-1].reset_index(drop=True)
+def method_bars(cells: pd.DataFrame, trials: pd.DataFrame) -> Figure:
+    """Utility × healed of each method: a bar for the mean over the cells, a dot a cell, a black line for the 95 %
+    interval of the mean over replicates, where there are several; a diamond is the default configuration's mean."""
+    methods = plane.methods_frame(cells, trials).iloc[::-1].reset_index(drop=True)
     styles = method_styles(cells)
     total = len(cells.drop_duplicates(columns.CELL))
-    figure = Figure(figsize=(WIDTH * 0.62, 0.9 + 0.3 * len(methods)), layout="constrained", dpi=96)
+    figure = Figure(figsize=(WIDTH * 0.72, 0.9 + 0.34 * len(methods)), layout="constrained", dpi=96)
     ax = figure.subplots()
     for place, row in methods.iterrows():
-        mean, sem = row["utility_x_healed_mean"], row["utility_x_healed_sem"]
-        colour, _ = styles[row["method"]]
+        mean, colour = row["utility_x_healed_mean"], styles[row["method"]][0]
         text = f"{method_name(row['method'])}: "
-        text += "no result" if pd.isna(mean) else f"{mean:.3f}" + ("" if pd.isna(sem) else f" ± {sem:.3f}")
-        text += f", {row['cells_won']} of {total} cells won"
-        ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, gid=tip(text))
-        if pd.notna(sem):
-            ax.errorbar(mean, place, xerr=sem, color="black", capsize=3, linewidth=1.3)
+        text += "no result" if pd.isna(mean) else f"{mean:.3f}"
+        text += f", {row['cells_won']} of {total} cells won, {row['cells_level']} level"
+        ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, alpha=0.75, gid=tip(text))
+        own = cells.loc[cells["method"] == row["method"], "utility_x_healed"].dropna()
+        ax.plot(own, np.full(len(own), place + 0.16), "o", color="#333333", alpha=0.55, ms=3.5, mew=0, clip_on=False)
+        if pd.notna(row["utility_x_healed_low"]):
+            ends = [row["utility_x_healed_low"], row["utility_x_healed_high"]]
+            ax.errorbar(mean, place - 0.1, xerr=np.abs([[e - mean] for e in ends]), color="black", capsize=3, lw=1.3)
         if pd.notna(row["default_utility_x_healed"]):
             ax.plot(row["default_utility_x_healed"], place, "d", mfc="white", mec="black", ms=5)
         ax.text(1.015, place, text.partition(": ")[2], va="center", fontsize=8.5)
     ax.set(
-        xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed, mean over the cells ± standard error"
+        xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed: bar, mean over the cells; dots, cells"
     )
     ax.set_yticks(range(len(methods)), [method_name(name) for name in methods["method"]], fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)

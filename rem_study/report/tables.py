@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -19,70 +19,19 @@ from rem_study.report.html import (
     interval,
     large,
     listed,
-    mean_and_error,
     method_html,
     number,
+    share,
     table,
 )
-from rem_study.results import columns, plane
+from rem_study.results import plane
 from rem_study.results.confirmation import regrets
 
-REM = "rem"
-WEAK = 0.5
 FAILURES_SHOWN = 50
 OBJECTIVES = {
     "score_oracle": "utility × healed",
     "score_deployable": "a score that needs no clean labels",
 }
-
-
-def summary(cells: pd.DataFrame) -> str:
-    """What was studied, which method wins where and by how much, in plain words, as HTML."""
-    methods = plane.methods_frame(cells)
-    total = len(cells.drop_duplicates(columns.CELL))
-    where = " and ".join(
-        f"{model} on {data}" for model, data in sorted(set(zip(cells["model"], cells["dataset"], strict=True)))
-    )
-    studied = (
-        f"{counted(len(methods), 'method')} tuned to heal {escape(where)} of corrupted training data, in "
-        f"{counted(total, 'cell')}: {counted(cells['corruption'].nunique(), 'corruption')} × "
-        f"{counted(cells['discovery_rate'].nunique(), 'discovery rate')}."
-    )
-    broken = cells[(cells["trials"] > 0) & (cells["failed"] == cells["trials"])]
-    if len(broken):
-        where = ", ".join(f"{row['cell']} ({row['method']})" for _, row in broken.iterrows())
-        studied += f" <strong>No result in {escape(where)}: every trial failed there.</strong>"
-    if not methods["cells"].any() and cells["search_score"].notna().any():
-        return f"{studied} <strong>No clean labels are known: what was healed cannot be measured.</strong>"
-    if not methods["cells"].any():
-        return f"{studied} <strong>No trial has finished: there is nothing to compare.</strong>"
-    first = methods.iloc[0]
-    text = f"{studied} <strong>{method_html(first['method'])} has the highest mean utility × healed, "
-    text += mean_and_error(first)
-    if len(methods) == 1:
-        return f"{text}, over {int(first['cells'])} of {total} cells.</strong> No other method was studied."
-    second = methods.iloc[1]
-    if second["cells"]:
-        text += f", against {mean_and_error(second)} for {method_html(second['method'])}, the next best"
-    text += f"; it is the best method in {first['cells_won']} of {total} cells.</strong>"
-    won = cells[plane.wins(cells)]
-    for method, times in won.loc[won["method"] != first["method"], "method"].value_counts().items():
-        text += f" {method_html(str(method))} wins {times}: {_where(won[won['method'] == method])}."
-    undecided = total - len(won)
-    if undecided:
-        text += f" In {counted(undecided, 'cell')} no method is ahead."
-    partial = methods[methods["cells"] < total]
-    if len(partial):
-        covered = (f"{method_html(row['method'])} ({row['cells']} of {total})" for _, row in partial.iterrows())
-        text += f" Means cover fewer cells for {', '.join(covered)}."
-    return text
-
-
-def _where(cells: pd.DataFrame) -> str:
-    """A few cells by name, many by how many of each corruption."""
-    if len(cells) <= 3:
-        return escape(", ".join(cells["cell"]))
-    return escape(", ".join(f"{times} in {name}" for name, times in cells["corruption"].value_counts().items()))
 
 
 def words(study: Any) -> str:
@@ -113,91 +62,82 @@ def spent(cells: pd.DataFrame) -> str:
     )
 
 
-def methods_table(cells: pd.DataFrame) -> str:
-    """Methods side by side over all cells."""
+def cells_tables(cells: pd.DataFrame) -> str:
+    """Every figure of every (cell, method): what the heat maps show, as numbers; then what the search did there."""
+    return measured_table(cells, ("cell", "regularity", "method")) + searched_table(cells, ("cell", "method"))
+
+
+NOTE = (
+    '<p class="note">n: samples of the report split, all replicates together. [ ]: 95 % interval over replicates. '
+    "Standing: won, level with the cell’s best, behind it beyond noise, or alone with a result.</p>"
+)
+
+
+def won(cells: pd.DataFrame) -> list[int]:
+    """Places of the rows whose method has won its cell."""
+    return [place for place, one in enumerate(plane.wins(cells)) if one]
+
+
+def _named(row: pd.Series, names: Sequence[str]) -> dict[str, str]:
+    shown = {
+        "cell": cell_link(row["cell"]),
+        "regularity": number(row["regularity"], ".2f"),
+        "method": method_html(row["method"]),
+    }
+    return {name: shown[name] for name in names}
+
+
+def measured_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> str:
+    """What each method reached, with 95 % intervals where its configuration was confirmed, and on how many samples.
+
+    Args:
+        names: of `cell`, `regularity` and `method`, what stands in front.
+    """
+    shares = {
+        "healed": "healed",
+        "of the discovered": "healed_discovered",
+        "of the undiscovered": "healed_undiscovered",
+        "utility": "utility",
+        "attack success": "attack_success",
+    }
+    if cells["attack_success"].isna().all():
+        del shares["attack success"]
+    shown = {title: _shares(cells, column) for title, column in shares.items()}
+    enough = plane.enough(cells, "utility_x_healed").tolist()
     rows = [
-        {
-            "method": method_html(row["method"]),
-            "utility × healed": mean_and_error(row),
-            "healed": mean_and_error(row, "healed"),
-            "utility": mean_and_error(row, "utility"),
-            "cells won": str(row["cells_won"]),
-            "default, utility × healed": number(row["default_utility_x_healed"]),
-            "gain": number(row["gain"], "+.3f"),
+        _named(row, names)
+        | {
+            "utility × healed": interval(row) if enough[place] else "too few samples",
+            "standing": escape(row["standing"]) if isinstance(row["standing"], str) else "–",
+            **{title: texts[place] for title, texts in shown.items()},
+            "replicates": str(row["replicates"]),
+            "SD over replicates": number(row["spread"]),
+        }
+        for place, (_, row) in enumerate(cells.iterrows())
+    ]
+    return table(rows, text=["cell", "method", "standing"], best=won(cells)) + NOTE
+
+
+def searched_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> str:
+    """What each method's search gained over the default, what it cost, and what the health rules say; `names` as in
+    `measured_table`."""
+    rows = [
+        _named(row, names)
+        | {
+            "default": number(row["default_utility_x_healed"]),
+            "gain": interval(row, "gain", "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
             "sample passes": large(row["sample_passes"]),
-            "time": duration(row["seconds"]),
+            "health": escape(row["health"] or "–"),
         }
-        for _, row in plane.methods_frame(cells).iterrows()
-    ]
-    note = "Mean ± standard error over the cells. A tie wins no cell. Gain: selected minus default."
-    return table(rows, text=["method"], best=[0]) + f'<p class="note">{note}</p>'
-
-
-def focus_of(cells: pd.DataFrame) -> str:
-    """REM, or the best method where REM was not studied."""
-    methods = figures.by_mean(cells)
-    return REM if REM in methods else methods[0]
-
-
-def weakest_cells(cells: pd.DataFrame) -> str:
-    """Where the focus method is beaten, or weak, or has no result; the lowest first."""
-    method = focus_of(cells)
-    rows = []
-    for _, cell in cells.groupby(columns.CELL, sort=False):
-        own = cell[cell["method"] == method]
-        score = own["utility_x_healed"].iloc[0] if len(own) else float("nan")
-        others = cell[cell["method"] != method].dropna(subset="utility_x_healed")
-        rival = others.loc[others["utility_x_healed"].idxmax()] if len(others) else None
-        why = [] if pd.notna(score) else ["no result"]
-        if rival is not None and score < rival["utility_x_healed"] - plane.TIE:
-            why.append(f"{rival['method']} is better")
-        if score < WEAK:
-            why.append(f"below {WEAK:g}")
-        if why:
-            best = f"{rival['method']}, {number(rival['utility_x_healed'])}" if rival is not None else "–"
-            row = {
-                "cell": cell_link(str(cell["cell"].iloc[0])),
-                "utility × healed": number(score),
-                "best other method": escape(best),
-                "why it is listed": escape("; ".join(why)),
-            }
-            rows.append((score, row))
-    if not rows:
-        return f"<p>None: {method_html(method)} is the best method in every cell, and nowhere below {WEAK:g}.</p>"
-    rows.sort(key=lambda pair: (pd.notna(pair[0]), pair[0]))  # those without a result first, then the lowest
-    return table([row for _, row in rows], text=["cell", "best other method", "why it is listed"])
-
-
-def cells_table(cells: pd.DataFrame) -> str:
-    """Every figure of every (cell, method): what the heat maps show, as numbers."""
-    rows = [
-        {
-            "cell": cell_link(row["cell"]),
-            "regularity": number(row["regularity"], ".2f"),
-            "method": method_html(row["method"]),
-        }
-        | measured(row)
         for _, row in cells.iterrows()
     ]
-    best = [place for place, won in enumerate(plane.wins(cells)) if won]
-    return table(rows, text=["cell", "method", "health"], best=best)
+    return table(rows, text=["cell", "method", "health"])
 
 
-def measured(row: pd.Series) -> dict[str, str]:
-    """What is known of one (cell, method); with 95 % intervals where its configuration was confirmed."""
-    return {
-        "utility × healed": interval(row),
-        "healed": number(row["healed"]),
-        "utility": number(row["utility"]),
-        "default": number(row["default_utility_x_healed"]),
-        "gain": interval(row, "gain", "+.3f"),
-        "spread": number(row["spread"]),
-        "replicates": str(row["replicates"]),
-        "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-        "sample passes": large(row["sample_passes"]),
-        "health": escape(row["health"] or "–"),
-    }
+def _shares(cells: pd.DataFrame, column: str) -> list[str]:
+    figures = zip(cells[column], plane.samples(cells, column), plane.enough(cells, column), strict=True)
+    return [share(value, count, not many) for value, count, many in figures]
 
 
 def selected_table(cells: pd.DataFrame) -> str:
@@ -212,8 +152,7 @@ def selected_table(cells: pd.DataFrame) -> str:
         }
         for _, row in cells.iterrows()
     ]
-    best = [place for place, won in enumerate(plane.wins(cells)) if won]
-    return table(rows, text=["cell", "method", "configuration"], best=best)
+    return table(rows, text=["cell", "method", "configuration"], best=won(cells))
 
 
 def universal_table(best: Any) -> str:

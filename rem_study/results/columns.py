@@ -25,23 +25,30 @@ def _schema(strings: str, integers: str, order: str) -> pa.Schema:
     return pa.schema([(name, kinds.get(name, pa.float64())) for name in order.split()])
 
 
+SAMPLES = ["healed_samples", "healed_discovered_samples", "utility_samples", "attack_samples"]
+"""How many samples of the report split stand behind a share."""
+
+_SAMPLES = " ".join(SAMPLES)
+
 _PLACE = "dataset model corruption regularity regularity_rank discovery_rate cell method trial"
 
 TRIALS_SCHEMA = _schema(
     strings="study dataset model corruption regularity_rank cell method phase proposed_by state config curves "
     "mlflow_run_id error",
-    integers="trial replicate sample_passes",
+    integers=f"trial replicate sample_passes {_SAMPLES}",
     order=f"study {_PLACE} phase proposed_by replicate state config memorised healed healed_discovered "
-    "healed_undiscovered utility test_accuracy utility_x_healed forget_accuracy retain_accuracy score_oracle "
-    "score_deployable score score_healed score_utility epochs sample_passes seconds curves mlflow_run_id error",
+    "healed_undiscovered utility test_accuracy utility_x_healed attack_success forget_accuracy retain_accuracy "
+    f"score_oracle score_deployable score score_healed score_utility {_SAMPLES} epochs sample_passes seconds curves "
+    "mlflow_run_id error",
 )
 
 CELLS_SCHEMA = _schema(
-    strings="dataset model corruption regularity_rank cell method config health",
-    integers="trial replicates trials pruned failed sample_passes",
-    order=f"{_PLACE} memorised config search_score shrinkage healed utility test_accuracy utility_x_healed "
-    "utility_x_healed_low utility_x_healed_high default_utility_x_healed gain gain_low gain_high replicates trials "
-    "pruned failed sample_passes seconds health",
+    strings="dataset model corruption regularity_rank cell method config standing rival health",
+    integers=f"trial replicates {_SAMPLES} lead_replicates trials pruned failed sample_passes",
+    order=f"{_PLACE} memorised config search_score shrinkage healed healed_discovered healed_undiscovered utility "
+    "test_accuracy utility_x_healed utility_x_healed_low utility_x_healed_high attack_success replicates "
+    f"{_SAMPLES} standing rival lead lead_low lead_high lead_replicates lead_samples default_utility_x_healed gain "
+    "gain_low gain_high trials pruned failed sample_passes seconds health",
 )
 
 
@@ -76,6 +83,16 @@ def trials_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         )
     )
     return pa.Table.from_pylist(records, schema=TRIALS_SCHEMA)
+
+
+def typed_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Those of CELLS_SCHEMA's columns that `cells` has, as it types them; whole numbers may be missing (Int64)."""
+    kinds = {
+        field.name: "float64" if pa.types.is_floating(field.type) else "Int64"
+        for field in CELLS_SCHEMA
+        if field.name in cells and not pa.types.is_string(field.type)
+    }
+    return cells.astype(kinds)
 
 
 def cells_table(cells: pd.DataFrame) -> pa.Table:

@@ -14,20 +14,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from rem_study.results.student import half_width
+
 FRESH = ("confirm", "transfer")
-LEVEL = 0.95
 
 
 def interval(values: Sequence[float] | pd.Series, floor: float, ceiling: float) -> tuple[float, float]:
     """The 95 % interval of the mean of independent values (R,) that lie in [floor, ceiling]; NaN for fewer than two."""
-    from scipy import stats
-
     known = np.asarray(values, dtype=float)
     known = known[~np.isnan(known)]
     if len(known) < 2:
         return math.nan, math.nan
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known)))
-    middle = float(known.mean())
+    half, middle = half_width(known.tolist()), float(known.mean())
     return max(floor, middle - half), min(ceiling, middle + half)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rem_study.errors import InputError
+from rem_study.results.standing import completed
 from rem_study.spec.yaml_file import load_yaml, read_text
 from rem_study.storage import Folder
 from rem_study.storage.folder import CHECKSUMS, is_damaged
@@ -35,6 +36,13 @@ def read_table(folder: Folder, name: str) -> pd.DataFrame:
         return pd.read_parquet(io.BytesIO(path.read_bytes()))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet table ({_first_line(error)})") from error
+
+
+def read_tables(folder: Folder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials and cells, with every column of this version: see `standing.completed`. Raises InputError."""
+    trials, cells = (read_table(folder, name) for name in ("trials.parquet", "cells.parquet"))
+    cells, trials = completed(cells, trials)
+    return trials, cells
 
 
 def read_yaml(folder: Folder, name: str) -> Any:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from rem_study.results.columns import CELLS_SCHEMA, KEY, REPORTED
 from rem_study.results.confirmation import interval, whole_trials
 from rem_study.results.health import Selection, examine
+from rem_study.results.standing import with_standing
 from rem_study.spec import SearchSpace
 from rem_study.spec.corruption import RANKS
 
@@ -60,7 +60,8 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
     and `shrinkage` is the mean `score` of the search minus that of the fresh replicates; of several that were
     confirmed, the one with the best mean `score` there is reported. Without a finished trial the scores are null.
     `trials`, `pruned` and `failed` count search trials; `sample_passes` and `seconds` sum every row of the
-    (cell, method), whatever its phase. `health`: see `rem_study.results.health`.
+    (cell, method), whatever its phase. `health`: see `rem_study.results.health`. Who wins, and what stands behind the
+    scores: see `rem_study.results.standing`.
 
     Args:
         spaces: the methods' search spaces, for the health rules that need them.
@@ -96,7 +97,7 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
         default_finished = bool((finished["trial"] == 0).any() or (fresh["trial"] == 0).any())
         record["health"] = examine(Selection(record, (spaces or {}).get(first["method"]), default_finished))
         records.append(record)
-    return _ordered(pd.DataFrame(records, columns=CELLS_SCHEMA.names))
+    return _ordered(with_standing(pd.DataFrame(records, columns=CELLS_SCHEMA.names), trials))
 
 
 def _searched_scores(finished: pd.DataFrame) -> dict[str, Any]:
@@ -158,13 +159,7 @@ def corruption_order(frame: pd.DataFrame) -> list[str]:
 
 
 def _ordered(cells: pd.DataFrame) -> pd.DataFrame:
-    """Typed as CELLS_SCHEMA says, rows by dataset, model, regularity, discovery rate, method."""
-    kinds = {
-        field.name: "float64" if pa.types.is_floating(field.type) else "Int64"
-        for field in CELLS_SCHEMA
-        if not pa.types.is_string(field.type)
-    }
-    cells = cells.astype(kinds)
+    """Rows by dataset, model, regularity, discovery rate, method."""
     cells = cells.assign(place=cells["corruption"].map({n: i for i, n in enumerate(corruption_order(cells))}))
     cells = cells.sort_values(["dataset", "model", "place", "discovery_rate", "method"], ignore_index=True)
     return cells.drop(columns="place")

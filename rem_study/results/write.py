@@ -71,11 +71,18 @@ def trials_of(
     return trials_table(map(as_in_table, rows))
 
 
+_SHOWN = (
+    *("utility_x_healed", "healed", "healed_discovered", "healed_undiscovered", "attack_success", "utility", "gain"),
+    *("healed_samples", "utility_samples", "replicates"),
+)
+"""Columns of cells.parquet that MLflow shows on the runs of cells."""
 _TIMES = ("start_time", "end_time")
 
 
 def selections(folder: Folder, rows: Iterable[Row]) -> list[Selection]:
     """What cells.parquet says was selected, for MLflow; `rows` are the log's, and know when each trial ended."""
+    import pandas
+
     from rem_study.results.read import read_table
     from rem_study.tracking import Selection
 
@@ -88,15 +95,16 @@ def selections(folder: Folder, rows: Iterable[Row]) -> list[Selection]:
         if not isinstance(cell["config"], str):
             continue
         key = (cell["cell"], cell["method"], "search", int(cell["trial"]))
-        scores = {name: cell[name] for name in ("utility_x_healed", "healed", "utility", "gain")}
+        scores = {name: cell[name] for name in _SHOWN}
         own = trials[(trials["cell"] == key[0]) & (trials["method"] == key[1]) & (trials["phase"] == "search")]
         recorded = own.loc[(own["trial"] == key[3]) & own["curves"].notna(), "curves"]
         found.append(
             Selection(
                 key,
-                {name: float(value) for name, value in scores.items() if value == value},
+                {name: float(value) for name, value in scores.items() if not pandas.isna(value)},
                 _mean_curves([json.loads(text) for text in recorded]),
                 ended[key],
+                cell["standing"] if isinstance(cell["standing"], str) else None,
             )
         )
     return found

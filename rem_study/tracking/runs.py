@@ -28,11 +28,13 @@ KEY = "rem_study.key"
 REPLICATES = "rem_study.replicates"
 PARENT = "mlflow.parentRunId"
 SELECTED = "selected"
+WINNER = "winner"
 SHOWN = "rem_study.shown"
 
 _NOTE = """Runs nest: study, cell, trial. To find your way:
 
 - the selected configurations: search for `tags.selected = 'yes'`;
+- who has won a cell beyond noise: its run's tag `winner`, a method or `level`;
 - one cell: `tags.cell = 'poison@0.1'`; one method: `tags.method = 'rem'`; group by `corruption`, `discovery_rate`,
   `method` or `phase`;
 - a trial's metrics have a step for each replicate; those under `epoch/`, of the selected trials, a step for each epoch;
@@ -56,12 +58,14 @@ class Selection:
         scores: what is reported of it, by name.
         curves: by name one value an epoch, the mean over replicates.
         time: epoch milliseconds, the same whenever it is written.
+        standing: `won` where the method has won the cell.
     """
 
     trial: TrialKey
     scores: dict[str, float]
     curves: dict[str, list[float]]
     time: int
+    standing: str | None = None
 
 
 @dataclass
@@ -152,13 +156,15 @@ class StudyRuns:
         """Mark each (cell, method)'s selected trial and show what it reached on the cell's and the study's run.
 
         The trial's run is tagged `selected: yes`, one that was selected before `no`, and gets its curves, a step an
-        epoch. The cell's run gets `METHOD/utility_x_healed` and the like, the study's run the means over the cells.
+        epoch. The cell's run gets `METHOD/utility_x_healed` and the like, the study's run the means over the cells. The
+        tag `winner` of a cell's run names the method that has won it, or says `level`.
         """
         chosen = {self._name_of(selection.trial) for selection in selections}
         for name, run in list(self._runs.items()):
             if run.tags.get(SELECTED) == "yes" and name not in chosen:
                 self._write_batch(run, tags={SELECTED: "no"})
         by_run: dict[str, dict[str, float]] = {}
+        winners: dict[str, str] = {}
         for selection in selections:
             trial = self._runs.get(self._name_of(selection.trial))
             if trial is None:
@@ -168,6 +174,8 @@ class StudyRuns:
             cell, method = selection.trial[:2]
             scores = by_run.setdefault(f"{self._name}/{cell}", {})
             scores |= {f"{method}/{name}": value for name, value in selection.scores.items()}
+            if selection.standing in ("won", "level"):
+                winners[f"{self._name}/{cell}"] = method if selection.standing == "won" else "level"
         if by_run:
             everywhere: dict[str, list[float]] = {}
             for scores in by_run.values():
@@ -177,6 +185,8 @@ class StudyRuns:
             last = max(selection.time for selection in selections)
             for name, scores in by_run.items():
                 self._show(self._runs[name], scores, last)
+            for name, winner in winners.items():
+                self._write_batch(self._runs[name], tags={WINNER: winner})
             self._write_batch(self._runs[self._name], tags={"mlflow.note.content": _NOTE})
 
     def _show(self, run: _Run, scores: Mapping[str, float], time: int) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from rem_study.data import CorruptedTrainingSet, Corruption
 from rem_study.data.dataset import report_half
 from rem_study.errors import UnlearningError
-from rem_study.seeds import derive_seed
+from rem_study.seeds import derive_seed, generator
 from rem_study.spec import Configuration, StudySpec, cell_name
 from rem_study.spec.study import CorruptionSpec
-from rem_study.training import accuracy, computing_in, predict_training, test_predictions
+from rem_study.training import accuracy, computing_in, predict, predict_training, test_predictions
 from rem_study.trial.cell_cache import CellCaches
 from rem_study.trial.originals import Original, OriginalStore, Setting
 from rem_study.unlearning import Predict, UnlearningTask, unlearn
@@ -112,11 +112,12 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
 
     Returns:
         the measured columns of trials.parquet, with `state` `complete`, or `failed` and the reason in `error`.
-        `healed*`, `utility*` and `test_accuracy` are on the report split; `score_oracle` on the selection split;
+        `healed*`, `utility*`, `test_accuracy` and `attack_*` are on the report split, and `*_samples` counts what is
+        behind them there; `score_oracle` is on the selection split;
         `score_deployable` uses given labels only; `score` is the one of them that the study searches by, and
         `score_healed` and `score_utility` are its factors. By the paper's protocol both splits are all samples.
         Where `score_utility` lies more than the study's `max_utility_loss` below the original's, `score` is 0.
-        What needs clean labels is None where nobody knows them.
+        What needs clean labels is None where nobody knows them, `attack_*` where the corruption has no trigger.
     """
     posed = pose(spec, trial.cell, trial.replicate, originals, device)
     wrong_ids, wrong_labels = posed.corruption.ids.to(device), posed.corruption.labels.to(device)
@@ -165,8 +166,12 @@ def split_ids(corruption: Corruption, discovery_rate: float, total: int) -> tupl
 
 def evaluate(
     network: torch.nn.Module, spec: StudySpec, cell: Cell, setting: Setting, corruption: Corruption
-) -> dict[str, float | None]:
-    """Every measured quality of a healed network, each on its split (see `run_trial`); None where undefined."""
+) -> dict[str, float | int | None]:
+    """Every measured quality of a healed network, each on its split (see `run_trial`); None where undefined.
+
+    `attack_success` is the share of clean test images, true class not the target, that get the target once the trigger
+    is on them: the attack success rate of Gu et al. 2017 (arXiv 1708.06733).
+    """
     dataset = setting.dataset
     data = CorruptedTrainingSet(dataset, corruption)
     everything = torch.arange(len(data), device=data.device)
@@ -185,6 +190,7 @@ def evaluate(
         healed = torch.full((len(position),), math.nan)
     else:
         healed = train[corruption.ids] == corruption.clean_labels
+    attacked = _attacked(network, spec, setting, corruption)
 
     scores = {
         "healed": _share(healed, reported),
@@ -192,6 +198,7 @@ def evaluate(
         "healed_undiscovered": _share(healed, reported & ~discovered),
         "utility": tested.report_utility,
         "test_accuracy": tested.report_accuracy,
+        "attack_success": math.nan if attacked is None else attacked.double().mean().item(),
         "forget_accuracy": accuracy(train[forget], given[forget]),
         "retain_accuracy": accuracy(train[retain], given[retain]),
     }
@@ -204,7 +211,14 @@ def evaluate(
     scores |= {name: healing * keeping for name, (healing, keeping) in factors.items()}
     scores["score_healed"], scores["score_utility"] = factors[spec.objective]
     scores["score"] = scores[spec.objective]
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+    known = corruption.clean_labels is not None
+    samples = {
+        "healed_samples": int(reported.sum()) if known else None,
+        "healed_discovered_samples": int((reported & discovered).sum()) if known else None,
+        "utility_samples": tested.report_samples,
+        "attack_samples": None if attacked is None else len(attacked),
+    }
+    return {name: None if math.isnan(value) else value for name, value in scores.items()} | samples
 
 
 @dataclass(frozen=True)
@@ -213,6 +227,8 @@ class _Tested:
 
     selection_utility: float
     report_utility: float
+    report_samples: int
+    """Test images behind `report_utility`."""
     report_accuracy: float
 
 
@@ -220,12 +236,42 @@ def _tested(network: torch.nn.Module, spec: StudySpec, setting: Setting, corrupt
     labels = setting.dataset.test_labels.cpu()
     with computing_in(spec.precision, setting.dataset.test_labels.device):
         right = test_predictions(network, setting.dataset).cpu() == labels
-    reporting = report_half(len(labels), spec.seed, "test")
-    selecting = ~reporting
-    if spec.protocol == "paper":
-        selecting = reporting = torch.ones_like(reporting)
+    reporting = _reporting(spec, len(labels))
+    selecting = torch.ones_like(reporting) if spec.protocol == "paper" else ~reporting
     useful = ~torch.isin(labels, torch.tensor(corruption.process.spared_classes, dtype=torch.int64))
-    return _Tested(_share(right, selecting & useful), _share(right, reporting & useful), _share(right, reporting))
+    return _Tested(
+        selection_utility=_share(right, selecting & useful),
+        report_utility=_share(right, reporting & useful),
+        report_samples=int((reporting & useful).sum()),
+        report_accuracy=_share(right, reporting),
+    )
+
+
+def _attacked(network: torch.nn.Module, spec: StudySpec, setting: Setting, corruption: Corruption) -> Tensor | None:
+    """Of each test image of the report split that the corruption could have struck, once the trigger is on it: whether
+    it gets the corrupted label, bool (M,), on the CPU. None without a trigger."""
+    process, dataset = corruption.process, setting.dataset
+    trigger = process.trigger
+    if trigger is None:
+        return None
+    device = dataset.test_labels.device
+    ids = process.fresh[_reporting(spec, len(dataset.test_labels))[process.fresh]]
+
+    def triggered(part: Tensor) -> Tensor:
+        everywhere = torch.ones(len(part), dtype=torch.bool, device=device)
+        return trigger.stamp(dataset.normalise(dataset.test_images[part]), everywhere, dataset)
+
+    with computing_in(spec.precision, device):
+        given = predict(network, lambda part: network(triggered(part)), ids.to(device)).cpu()
+    rng = generator("attack", spec.seed, setting.replicate)  # triggers have one target: nothing is drawn
+    return given == process.relabel(dataset.test_labels.cpu()[ids], rng)
+
+
+def _reporting(spec: StudySpec, count: int) -> Tensor:
+    """The test images of the report split, bool (count,); by the paper's protocol all of them."""
+    if spec.protocol == "paper":
+        return torch.ones(count, dtype=torch.bool)
+    return report_half(count, spec.seed, "test")
 
 
 def _share(hits: Tensor, where: Tensor) -> float:

@@ -18,8 +18,15 @@ SCORES = {  # (corruption, discovery rate): utility × healed of REM, of NPO
 }
 
 
+COUNTS = {"healed_samples": 100, "utility_samples": 200, "attack_samples": 180}
+NOTHING = dict.fromkeys(COUNTS)
+
+
 def study_rows(study: str = "toy", error: str = "loss is <nan>") -> list[dict[str, Any]]:
-    """The scores above by trial 1, with a default (trial 0) that is 0.1 lower; NPO fails in one cell."""
+    """The scores above by trial 1, with a default (trial 0) that is 0.1 lower; NPO fails in one cell.
+
+    Healed is of a hundred samples, of which five are discovered at rate 0.1 and twenty-five at 0.5.
+    """
     rows = []
     for (corruption, rate), pair in SCORES.items():
         for method, score in zip(("rem", "npo"), pair, strict=True):
@@ -43,6 +50,11 @@ def study_rows(study: str = "toy", error: str = "loss is <nan>") -> list[dict[st
                         "state": "failed" if score is None else "complete",
                         "config": {**config, "trial": trial},
                         "healed": value,
+                        "healed_discovered": value,
+                        "healed_undiscovered": value,
+                        "attack_success": None if value is None or corruption != "poison" else 1 - value,
+                        **(NOTHING if score is None else COUNTS),
+                        "healed_discovered_samples": None if score is None else round(50 * rate),
                         "utility": 1.0,
                         "utility_x_healed": value,
                         "score": value,

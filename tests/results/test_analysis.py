@@ -135,28 +135,32 @@ def test_where_regularity_was_not_measured_its_rank_orders_the_corruptions() -> 
 
 
 def four_cells() -> pd.DataFrame:
-    """REM 0.8, 0.6, 0.4, 0.2 against NPO 0.5, 0.7, 0.4 and a cell in which NPO failed."""
-    rows = []
-    for rate, rem, npo in [(0.1, 0.8, 0.5), (0.2, 0.6, 0.7), (0.3, 0.4, 0.4), (0.4, 0.2, None)]:
-        rows.append(row(0, report=rem, rate=rate))
+    """REM 0.8, 0.6, 0.4, 0.2 against NPO 0.5, 0.8, 0.4 and a cell in which NPO failed; each of 100 samples."""
+    rows, counts = [], {"healed_samples": 100, "utility_samples": 200}
+    for rate, rem, npo in [(0.1, 0.8, 0.5), (0.2, 0.6, 0.8), (0.3, 0.4, 0.4), (0.4, 0.2, None)]:
+        rows.append(row(0, report=rem, rate=rate, **counts))
         state = "complete" if npo else "failed"
-        rows.append(row(0, score=npo, report=npo, rate=rate, method="npo", state=state))
+        rows.append(row(0, score=npo, report=npo, rate=rate, method="npo", state=state, **(counts if npo else {})))
     return selection.cells_frame(trials(*rows))
 
 
-def test_a_tie_is_nobodys_win_and_a_failed_method_cannot_win() -> None:
+def test_a_tie_is_nobodys_win_and_neither_is_a_cell_in_which_the_rival_failed() -> None:
     cells = four_cells()
     won = cells.loc[plane.wins(cells), ["discovery_rate", "method"]]
-    assert list(won.itertuples(index=False, name=None)) == [(0.1, "rem"), (0.2, "npo"), (0.4, "rem")]
+    assert list(won.itertuples(index=False, name=None)) == [(0.1, "rem"), (0.2, "npo")]
+    standing = cells.set_index(["discovery_rate", "method"])["standing"]
+    assert (standing[0.3] == "level").all() and standing[0.4, "rem"] == "alone" and pd.isna(standing[0.4, "npo"])
 
 
-def test_methods_have_mean_and_standard_error_over_their_cells() -> None:
+def test_methods_have_mean_and_spread_over_their_cells_and_count_what_they_won() -> None:
     methods = plane.methods_frame(four_cells()).set_index("method")
-    assert list(methods.index) == ["npo", "rem"]  # 1.6 / 3 before 0.5
+    assert list(methods.index) == ["npo", "rem"]  # 1.7 / 3 before 0.5
     assert methods.loc["rem", "utility_x_healed_mean"] == pytest.approx(0.5)
     assert methods.loc["rem", "utility_x_healed_sem"] == pytest.approx(math.sqrt(0.2 / 3) / 2)
     assert methods.loc["npo", "cells"] == 3
-    assert list(methods["cells_won"]) == [1, 2]
+    assert (methods.loc["rem", "utility_x_healed_min"], methods.loc["rem", "utility_x_healed_max"]) == (0.2, 0.8)
+    assert list(methods["cells_won"]) == [1, 1]
+    assert list(methods["cells_level"]) == [1, 1]
     assert list(methods["failed"]) == [1, 0]
     assert list(methods["seconds"]) == [6.0, 6.0]
 

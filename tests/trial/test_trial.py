@@ -24,7 +24,8 @@ from rem_study.trial.trial import Cell, Trial, cells_of, evaluate, identity, run
 from rem_study.unlearning import importance
 
 REM = {"epochs": 2, "batch_size": 64, "flush_limit": 10}
-TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "score_utility", "regularity"}
+TEST_COLUMNS = {"utility", "test_accuracy", "utility_x_healed", "score_oracle", "score", "score_utility", "regularity",
+                "attack_success"}  # fmt: skip
 
 
 def trial_of(spec, method="rem", corruption=0, rate=0.5, **changes) -> Trial:
@@ -196,7 +197,18 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
         return mean(p == y for p, y, r in zip(test, test_labels, report_test, strict=True)
                     if r == chosen and y not in spared)  # fmt: skip
 
+    attack = None
+    if name == "poison":  # a white square of 3 x 3 at the bottom right; the target is class 0
+        stamped = dataset.test_images.clone()
+        stamped[:, :, -3:, -3:] = 255
+        attacked = network(dataset.normalise(stamped)).argmax(1).tolist()
+        attack = [p == 0 for p, y, r in zip(attacked, test_labels, report_test, strict=True) if r and y != 0]
     expected = {
+        "attack_success": None if attack is None else mean(attack),
+        "attack_samples": None if attack is None else len(attack),
+        "healed_samples": 6,
+        "healed_discovered_samples": 3,
+        "utility_samples": sum(r and y not in spared for y, r in zip(test_labels, report_test, strict=True)),
         "healed": healed(lambda _, i: report_train[i]),
         "healed_discovered": healed(lambda position, i: report_train[i] and position < 6),
         "healed_undiscovered": healed(lambda position, i: report_train[i] and position >= 6),
@@ -234,6 +246,9 @@ def test_by_the_papers_protocol_all_samples_choose_and_all_are_reported(make_spe
         "test_accuracy": mean(right),
         "utility_x_healed": utility * mean(healed),
         "score_oracle": utility * mean(healed),
+        "healed_samples": 12,
+        "healed_discovered_samples": 6,
+        "utility_samples": sum(y not in spared for y in dataset.test_labels.tolist()),
     }
     assert {column: row[column] for column in expected} == pytest.approx(expected)
     honest = evaluate(network, settings[name].spec, Cell(setting.corruption_spec, 0.5), settings[name], corruption)
@@ -276,7 +291,8 @@ def test_without_clean_labels_nothing_that_needs_them_is_scored(make_spec, datas
     spec = given_spec(make_spec, dataset, tmp_path, clean=False, objective="score_deployable")
     row = run_trial(spec, trial_of(spec, "npo"), OriginalStore(tmp_path))
     assert row["state"] == "complete"
-    unknown = {"healed", "healed_discovered", "healed_undiscovered", "utility_x_healed", "score_oracle"}
+    unknown = {"healed", "healed_discovered", "healed_undiscovered", "utility_x_healed", "score_oracle",
+               "healed_samples", "healed_discovered_samples", "attack_success", "attack_samples"}  # fmt: skip
     assert all(row[column] is None for column in unknown)
     assert row["score"] == row["score_deployable"] > 0 and row["utility"] > 0
 
@@ -304,6 +320,19 @@ def test_the_new_rows_of_the_plane_run_as_the_others_do(make_spec, store, corrup
     assert (row["state"], row["regularity_rank"]) == ("complete", "medium_high")
     assert row["forget_accuracy"] < 0.5 < row["utility"]
     assert row["regularity"] > 0.2
+
+
+def test_a_trigger_opens_the_original_and_hardly_the_network_that_never_saw_it(make_spec, store):
+    """Attack success: what the original does with triggered test images, and what is left after unlearning."""
+    for corruption in ({"name": "poison", "samples": 12}, {"name": "blended_trigger", "samples": 12}):
+        spec = make_spec(corruptions=[corruption], discovery_rates=[1.0])
+        setting = Setting(spec, spec.corruptions[0], 0)
+        network = setting.fresh_network("x")
+        network.load_state_dict(store.obtain(setting).state)
+        before = evaluate(network, spec, Cell(spec.corruptions[0], 1.0), setting, setting.draw())
+        after = run_trial(spec, trial_of(spec, "retrain", rate=1.0), store)
+        assert before["attack_success"] > after["attack_success"] + 0.2
+        assert before["attack_samples"] == after["attack_samples"] > 40
 
 
 def test_another_file_of_ids_is_another_original(make_spec, dataset, tmp_path):

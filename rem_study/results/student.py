@@ -1,0 +1,17 @@
+"""Student's t; SciPy is imported where there is something to compute, for `status` waits for nothing else of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+LEVEL = 0.95
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of independent values, two or more."""
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
