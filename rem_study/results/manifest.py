@@ -16,8 +16,10 @@ from rem_study.trial.code import code_fingerprint
 from rem_study.version import __version__
 
 
-def write_manifest(folder: Folder, study: Study, started: float, originals: list[dict[str, Any]]) -> None:
-    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, what the originals learned."""
+def write_manifest(
+    folder: Folder, study: Study, started: float, originals: list[dict[str, Any]], extensions: list[dict[str, Any]]
+) -> None:
+    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, extensions, what was trained."""
     names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
     content = {
         "study": study.spec.name,
@@ -28,8 +30,13 @@ def write_manifest(folder: Folder, study: Study, started: float, originals: list
         "seed": study.spec.seed,
         "data_fingerprint": Setting(study.spec, study.spec.corruptions[0], 0).dataset.fingerprint,
         "code_fingerprint": code_fingerprint(),
-        "launched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "launched": _utc(started),
         "seconds_of_last_launch": round(time.time() - started, 1),
+        "extended": [{"at": _utc(record["time"] / 1000), "changed": record["changed"]} for record in extensions],
         "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
     }
     write_atomically(folder / "manifest.json", json.dumps(content, indent=1, sort_keys=False))
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -6,6 +6,10 @@
    the same fresh replicates.
 
 The order in which jobs are handed out may depend on timing; what each job is, and its result, never does.
+
+A study that has been extended is planned from its first trial, as if nothing had been run, and each replicate that it
+asks for is taken from what was run before instead, where that has the same configuration on the same replicate. So it
+comes to what it would have come to without the detour.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rem_study.search.jobs import Job, OriginalJob, TrialJob
@@ -21,7 +26,9 @@ from rem_study.search.neighbours import neighbours
 from rem_study.search.suggest import CellSearch, Score
 from rem_study.spec import Configuration, Study
 from rem_study.spec.study import CorruptionSpec
-from rem_study.storage import TrialKey, trial_key
+from rem_study.storage import ResultKey, TrialKey, trial_key
+from rem_study.storage.canonical import canonical_json
+from rem_study.storage.rows import placed
 from rem_study.trial import Cell, cells_of
 
 Key = tuple[str, str]
@@ -36,12 +43,21 @@ class GridPlan:
     Args:
         originals: the (corruption, replicate) whose originals are stored already.
         rows: the log's replicate rows, in any order.
+        earlier: what was run before the study was extended, by what it is a result of.
 
     Attributes:
+        reused: what was taken from `earlier` so far, as rows of this study.
+        kept: called with each row that is taken from `earlier` from now on.
         settled: called with each trial that is through from now on, and how it ended.
     """
 
-    def __init__(self, study: Study, originals: Iterable[OriginalJob], rows: Iterable[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        originals: Iterable[OriginalJob],
+        rows: Iterable[dict[str, Any]],
+        earlier: Mapping[ResultKey, dict[str, Any]] = MappingProxyType({}),
+    ) -> None:
         spec = study.spec
         self.study = study
         self.cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
@@ -75,6 +91,9 @@ class GridPlan:
         self._confirming: dict[Key, set[TrialKey]] = {}
         self._transferring: dict[str, set[TrialKey]] = {}
         self._attempts: dict[Job, int] = defaultdict(int)
+        self._earlier = earlier
+        self.reused: list[dict[str, Any]] = []
+        self.kept: Callable[[dict[str, Any]], None] = self.reused.append
         self.settled: Callable[[TrialKey, str], None] = lambda key, state: None
         self._again: deque[Job] = deque()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=50))  # the last ones, by method
@@ -193,9 +212,11 @@ class GridPlan:
         return OriginalJob(self.cells[job.cell].corruption.name, job.replicate) in self._ready
 
     def _may_start(self, key: Key) -> bool:
+        return OriginalJob(self.cells[key[0]].corruption.name, 0) in self._ready and self._may_ask(key)
+
+    def _may_ask(self, key: Key) -> bool:
         search = self._searches[key]
-        corruption = self.cells[key[0]].corruption.name
-        if not search.may_ask() or OriginalJob(corruption, 0) not in self._ready:
+        if not search.may_ask():
             return False
         if search.asked not in self._adopting(key):
             return True
@@ -263,7 +284,7 @@ class GridPlan:
         replicates = self._searched if phase == "search" else self._fresh
         state, there = None, []
         for replicate in replicates:
-            if replicate not in rows:
+            if replicate not in rows and not self._reuse(key, replicate, configuration, proposed_by):
                 break
             there.append(rows[replicate])
             if phase == "search":
@@ -285,6 +306,18 @@ class GridPlan:
             search.tell(trial, scores, pruned=state == "pruned", sample_passes=passes)
             if search.done:
                 self._confirm((cell, method))
+
+    def _reuse(self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str) -> bool:
+        """Take a replicate from what was run before the study was extended. Whether it is there."""
+        if not self._earlier:
+            return False
+        known = self._earlier.get((*key[:2], canonical_json(configuration), replicate))
+        if known is None:
+            return False
+        row = placed(known, key, proposed_by)
+        self._take(row)
+        self.kept(row)
+        return True
 
     def _state_after(self, key: TrialKey, there: list[dict[str, Any]], whole: bool) -> str | None:
         if there[-1]["state"] == "failed":
@@ -340,12 +373,18 @@ class GridPlan:
         return self._searches[key].done and all(one in self._states for one in self._confirming.get(key, ()))
 
     def _replay(self) -> None:
-        """Ask again for what the log has whole, in any order that the dependencies between cells allow."""
+        """Ask again for what the log has whole, in any order that the dependencies between cells allow.
+
+        What was run before an extension has its place in the log as soon as it is taken from there; how much more of it
+        serves is found by asking on.
+        """
         moved = True
         while moved:
             moved = False
             for key, search in self._searches.items():
-                while search.may_ask() and self._rows.get((*key, "search", search.asked)):
+                while (search.may_ask() and self._rows.get((*key, "search", search.asked))) or (
+                    self._earlier and self._may_ask(key)
+                ):
                     self._start(key)
                     moved = True
 

@@ -113,7 +113,11 @@ class GridSearcher(Searcher):
             raise self.failure
         if self._plan.done():
             return Searcher.FINISHED
-        job = self._plan.next_job()
+        try:
+            job = self._plan.next_job()
+        except Exception as failure:  # what a trial has come to could not be noted in the log
+            self.failure = failure
+            raise
         if job is None:
             return None
         self._running[trial_id] = job

@@ -6,12 +6,13 @@ It knows records and bytes, and nothing of what they mean: no study file, no net
 from rem_study.storage.folder import Folder, ObjectPath, open_folder, write_atomically
 from rem_study.storage.history import History, read_history
 from rem_study.storage.log import StudyLog, locked
-from rem_study.storage.rows import Row, TrialKey, trial_key
+from rem_study.storage.rows import ResultKey, Row, TrialKey, trial_key
 
 __all__ = [
     "Folder",
     "History",
     "ObjectPath",
+    "ResultKey",
     "Row",
     "StudyLog",
     "TrialKey",

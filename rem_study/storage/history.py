@@ -1,14 +1,20 @@
-"""What a study's log says, record by record put together."""
+"""What a study's log says, record by record put together.
+
+A study may be extended (`rem_study.study.extension`). From there on its log holds the replicates of what the study was
+before, whose places, (cell, method, phase, trial), need not be those that the extended study has for them. So an
+`extended` record ends what came before: what had been run until then is known by what it is a result of, and becomes
+the extended study's by `kept` records, which give such a result its place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rem_study.storage.folder import Folder
 from rem_study.storage.log import Record, read_log
-from rem_study.storage.rows import TrialKey, trial_key
+from rem_study.storage.rows import ResultKey, TrialKey, placed, result_key, trial_key
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,9 @@ class History:
         pruned: trials that were given up early, which no row says.
         basis: hashes of what results depend on and the study file does not hold; None before the first launch.
         damaged: one line for each record that cannot be read, naming file and line.
+        earlier: what had been run before the study was last extended, whether or not it belongs to it now.
+        extension: how often the study has been extended.
+        extensions: the records of that: `changed`, `before` (study.yaml as it was) and `time`.
     """
 
     rows: list[dict[str, Any]]
@@ -28,20 +37,57 @@ class History:
     pruned: frozenset[TrialKey]
     basis: dict[str, str] | None
     damaged: list[str]
+    earlier: Mapping[ResultKey, dict[str, Any]]
+    extension: int
+    extensions: list[Record]
+
+    def extended(self, record: Record) -> History:
+        """The history after the study was extended, as `record` says."""
+        return replace(
+            self,
+            rows=[],
+            pruned=frozenset(),
+            earlier=_results(self.earlier, self.rows),
+            extension=record["extension"],
+            extensions=[*self.extensions, record],
+        )
 
 
 def read_history(folder: Folder) -> History:
     """The log in `folder`, put together. It may be written to meanwhile."""
     records, damaged = read_log(folder)
-    by_kind: dict[str, list[Record]] = {kind: [] for kind in ("replicate", "original", "pruned", "basis")}
+    rows: list[dict[str, Any]] = []
+    earlier: dict[ResultKey, dict[str, Any]] = {}
+    by_kind: dict[str, list[Record]] = {kind: [] for kind in ("original", "basis", "extended")}
+    pruned: set[TrialKey] = set()
+    extension = 0
     for record in records:
-        by_kind[record["kind"]].append(record)
+        kind = record["kind"]
+        if record.get("extension", 0) > extension:  # `kept` records have it too, should the `extended` one be damaged
+            extension = record["extension"]
+            earlier, rows, pruned = _results(earlier, rows), [], set()
+        if kind == "replicate":
+            rows.append(row_of(record))
+        elif kind == "kept":
+            known = earlier.get(result_key(record))
+            if known is not None:  # else its own record is damaged
+                rows.append(placed(known, trial_key(record), record["proposed_by"]))
+        elif kind == "pruned":
+            pruned.add(trial_key(record))
+        else:
+            by_kind[kind].append(record)
+    basis: dict[str, str] = {}
+    for record in reversed(by_kind["basis"]):
+        basis |= record["content"]
     return History(
-        rows=_unique(map(row_of, by_kind["replicate"])),
+        rows=_unique(rows),
         originals=by_kind["original"],
-        pruned=frozenset(map(trial_key, by_kind["pruned"])),
-        basis=next((record["content"] for record in by_kind["basis"]), None),
+        pruned=frozenset(pruned),
+        basis=basis or None,
         damaged=damaged,
+        earlier=earlier,
+        extension=extension,
+        extensions=by_kind["extended"],
     )
 
 
@@ -55,3 +101,13 @@ def _unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         unique.setdefault((trial_key(row), row["replicate"]), row)
     return list(unique.values())
+
+
+def _results(
+    earlier: Mapping[ResultKey, dict[str, Any]], rows: Iterable[dict[str, Any]]
+) -> dict[ResultKey, dict[str, Any]]:
+    """`earlier` and what else `rows` are results of; of equal ones the first counts."""
+    results = dict(earlier)
+    for row in rows:
+        results.setdefault(result_key(row), row)
+    return results

@@ -1,4 +1,4 @@
-"""A study run from its file, or gone on with where it was left."""
+"""A study run from its file, gone on with where it was left, or extended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rem_study.results import LOG_FOLDER, artifacts
 from rem_study.spec import Study, load_study
 from rem_study.storage import Folder, ObjectPath, StudyLog, locked, read_history
 from rem_study.storage.folder import make_writable, storage
-from rem_study.study.claim import claim, fingerprints, require_same_fingerprints
+from rem_study.storage.rows import result_key
+from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
 from rem_study.tracking import TrackingPlace, tracking_place
 from rem_study.version import __version__
 
@@ -53,6 +54,8 @@ def launch(
 ) -> Outcome:
     """Run the study file at `path` in `root`, or go on with it where it was left.
 
+    A folder whose study is this one but for more trials, methods and the like is extended (docs/search.md).
+
     Args:
         name: of the study and its folder; default: the study file's.
         address: of a Ray cluster; default: a local one, for this launch.
@@ -74,13 +77,14 @@ def launch(
     preflight(study, str(path))
     make_writable(folder)
     with locked(folder), storage(folder):
-        claim(folder, study)
+        extension = claim(folder, study, str(path))
         with tracking_place(study, folder) as place:
-            return _run(study, folder, root / "originals", place, address, worker)
+            return _run(study, extension, folder, root / "originals", place, address, worker)
 
 
 def _run(
     study: Study,
+    extension: Extension | None,
     folder: Folder,
     originals: Folder,
     place: TrackingPlace,
@@ -97,24 +101,28 @@ def _run(
     history = read_history(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)
-    stands_on = fingerprints(study)
-    require_same_fingerprints(folder, history, stands_on)
-    plan = GridPlan(study, _stored(study, originals), history.rows)
-    if plan.finished:
-        print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
+    stands_on_anew = require_same_fingerprints(folder, history, fingerprints(study))
     study_log = StudyLog(folder / LOG_FOLDER)
-    if history.basis is None:
-        study_log.append({"kind": "basis", "content": stands_on})
-    with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
-        recorder = Recorder(study_log, tracking, history)
-        recorder.catch_up(plan)
-        try:
+    try:
+        if extension is not None:
+            print(f"extending {folder}: {', '.join(extension.changed)}", file=sys.stderr)
+            history = extend(folder, study, extension, history, study_log)
+        if stands_on_anew:
+            study_log.append({"kind": "basis", "content": stands_on_anew})
+        plan = GridPlan(study, _stored(study, originals), history.rows, history.earlier)
+        if plan.finished:
+            print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
+        with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
+            recorder = Recorder(study_log, tracking, history)
+            recorder.catch_up(plan)
             if not plan.done():
                 _run_grid(plan, originals, recorder, address, worker)
-        finally:
-            study_log.close()
-        _conclude(study, folder, plan, recorder, tracking, place, started)
+            _conclude(study, folder, plan, recorder, tracking, place, started)
+    finally:
+        study_log.close()
     summary = describe(plan)
+    if plan.done() and (unused := history.earlier.keys() - set(map(result_key, recorder.rows))):
+        summary += f"; {len(unused)} replicates from before it was extended belong to no trial of it (the log has them)"
     if hopeless := plan.hopeless():
         summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
     return Outcome(folder, plan.done(), summary)
@@ -169,8 +177,10 @@ def _conclude(
     from rem_study.results.write import selections
     from rem_study.study.derive import write_derived
 
+    if recorder.extended:
+        recorder.level(plan)  # only now is it known which runs are no part of it
     tracking.drain()
-    write_manifest(folder, study, started, recorder.originals)
+    write_manifest(folder, study, started, recorder.originals, recorder.extensions)
     if rows := recorder.rows:
         write_derived(folder, study, rows, plan.states(rows), tracking.run_ids())
         tracking.highlight(selections(folder, rows))

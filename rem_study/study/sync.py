@@ -33,8 +33,8 @@ def sync(folder: Folder) -> int:
         history = read_history(folder / LOG_FOLDER)
         for line in history.damaged:
             print(f"warning: {line}", file=sys.stderr)
-        rows = history.rows
-        plan = GridPlan(study, [], rows)
+        plan = GridPlan(study, [], history.rows, history.earlier)
+        rows = history.rows + plan.reused
         states = plan.states(rows)
         derived = False
 
@@ -54,6 +54,7 @@ def sync(folder: Folder) -> int:
                 study_tags=STUDY_TAGS,
                 derived=derive,
                 status="FINISHED" if plan.done() else "KILLED",
+                extended=history.extension > 0,
             )
         except TrackingError:
             derive({})

@@ -5,6 +5,6 @@ It is told what was selected and which files to attach, and never reads a study'
 
 from rem_study.tracking.place import TrackingPlace, tracking_place
 from rem_study.tracking.process import TrackingProcess
-from rem_study.tracking.runs import Selection
+from rem_study.tracking.runs import Selection, outline
 
-__all__ = ["Selection", "TrackingPlace", "TrackingProcess", "tracking_place"]
+__all__ = ["Selection", "TrackingPlace", "TrackingProcess", "outline", "tracking_place"]

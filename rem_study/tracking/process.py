@@ -14,7 +14,7 @@ from typing import Any
 
 from rem_study.storage import Row, TrialKey
 from rem_study.tracking.beside import start_beside
-from rem_study.tracking.runs import Selection, quicken_sqlite
+from rem_study.tracking.runs import Outline, Selection, quicken_sqlite
 from rem_study.tracking.writer import TrackingWriter, logger
 
 _ANSWERED = ("run_ids", "drain", "close", "unwritten")
@@ -52,6 +52,10 @@ class TrackingProcess:
     def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run."""
         self._send("finish", trial, state)
+
+    def supersede(self, trials: Outline, whole: bool) -> None:
+        """Marks the runs of what an extended study was before."""
+        self._send("supersede", dict(trials), whole)
 
     def highlight(self, selections: Sequence[Selection]) -> None:
         """Marks the selected trials and shows what they reached."""

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ PARENT = "mlflow.parentRunId"
 SELECTED = "selected"
 WINNER = "winner"
 SHOWN = "rem_study.shown"
+SUPERSEDED = "superseded"
 
 _NOTE = """Runs nest: study, cell, trial. To find your way:
 
@@ -38,16 +39,30 @@ _NOTE = """Runs nest: study, cell, trial. To find your way:
 - one cell: `tags.cell = 'poison@0.1'`; one method: `tags.method = 'rem'`; group by `corruption`, `discovery_rate`,
   `method` or `phase`;
 - a trial's metrics have a step for each replicate; those under `epoch/`, of the selected trials, a step for each epoch;
+- `tags.superseded = 'yes'`: a run of what the study was before it was extended, in no table of it now;
 - the report with every figure is among this run's artifacts: `report.html`.
 """
 
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 _CELL_TAGS = ("dataset", "model", "corruption", "regularity", "discovery_rate", "cell")
 _TRIAL_TAGS = (*_CELL_TAGS, "method", "trial", "phase", "proposed_by", "state", "error")
+_MOVED = ("proposed_by",)  # may become another one where a study is extended
 _NOT_METRICS = {*_TRIAL_TAGS, "replicate", "start_time", "end_time"}
 _LONGEST_TAG = 1_000
 _METRICS_PER_BATCH = 800  # a batch takes 1,000 metrics, parameters and tags together
 _MetricPoint = tuple[str, float, int, int]  # name, value, epoch milliseconds, step
+
+Outline = Mapping[TrialKey, tuple[Mapping[str, str], frozenset[int]]]
+"""By trial: its parameters as MLflow has them, and its replicates."""
+
+
+def outline(rows: Iterable[Row]) -> dict[TrialKey, tuple[dict[str, str], frozenset[int]]]:
+    """Which trials and replicates `rows` are."""
+    trials: dict[TrialKey, tuple[dict[str, str], frozenset[int]]] = {}
+    for row in rows:
+        parameters, replicates = trials.get(trial_key(row)) or (_params(row), frozenset[int]())
+        trials[trial_key(row)] = parameters, replicates | {row["replicate"]}
+    return trials
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,11 @@ class _Run:
     id: str
     status: str
     tags: dict[str, str]
+    params: dict[str, str]
+
+    def has_only(self, parameters: Mapping[str, str]) -> bool:
+        """Whether it is of these parameters, as far as they are written."""
+        return self.params.items() <= parameters.items()
 
     @property
     def replicates(self) -> list[int]:
@@ -110,8 +130,9 @@ class StudyRuns:
         while True:
             page = client.search_runs([self._experiment_id], max_results=1_000, page_token=token)
             for run in page:
-                if KEY in run.data.tags:
-                    runs[run.data.tags[KEY]] = _Run(run.info.run_id, run.info.status, dict(run.data.tags))
+                tags, params = dict(run.data.tags), dict(run.data.params)
+                if KEY in tags and tags.get(SUPERSEDED) != "yes":
+                    runs[tags[KEY]] = _Run(run.info.run_id, run.info.status, tags, params)
             token = page.token
             if not token:
                 break
@@ -131,13 +152,16 @@ class StudyRuns:
         cell, method, phase, trial = key
         name = self._name_of(key)
         run = self._runs.get(name)
+        if run is not None and rows and not run.has_only(_params(rows[0])):
+            self._set_aside(name)  # of an extended study: its place is another configuration's now
+            run = None
         if run is None:
             if not rows:
                 return 0  # its rows were dropped: left to `sync`
             shown = f"{method} #{trial}" if phase == "search" else f"{method} {phase} #{trial}"
             run = self._create(name, f"{shown} · {cell}", rows[0]["start_time"], self._cell(rows[0]))
         missing = {row["replicate"]: row for row in rows if row["replicate"] not in run.replicates}
-        tags = _tags(list(missing.values())[-1], _TRIAL_TAGS) if missing else {}
+        tags = _tags(list(missing.values())[-1], _TRIAL_TAGS) if missing else _tags(rows[-1], _MOVED) if rows else {}
         if missing:
             tags[REPLICATES] = ",".join(map(str, sorted([*run.replicates, *missing])))
         if state is not None:
@@ -151,6 +175,32 @@ class StudyRuns:
         if state is not None and (missing or run.status != _STATUS[state]):
             self._terminate(run, _STATUS[state], rows[-1]["end_time"] if rows else None)
         return len(missing)
+
+    def supersede(self, trials: Outline, whole: bool) -> None:
+        """Mark the runs that belong to what an extended study was before: `superseded: yes`.
+
+        They are those whose configuration is not the trial's, or that have more replicates than it; and, if `trials` is
+        the `whole` study, those of other trials. A marked run is not looked at again: its trial gets a new one.
+        """
+        for name, run in list(self._runs.items()):
+            if "trial" not in run.tags:
+                continue
+            own = trials.get(trial_key(run.tags))
+            if own is None:
+                if whole:
+                    self._set_aside(name)
+            elif not run.has_only(own[0]) or not own[1].issuperset(run.replicates):
+                self._set_aside(name)
+
+    def _set_aside(self, name: str) -> None:
+        run = self._runs[name]
+        tags = {SUPERSEDED: "yes"}
+        if run.tags.get(SELECTED) == "yes":
+            tags[SELECTED] = "no"
+        self._write_batch(run, tags=tags)
+        if run.status == "RUNNING":
+            self._terminate(run, "KILLED", None)
+        del self._runs[name]
 
     def highlight(self, selections: Sequence[Selection]) -> None:
         """Mark each (cell, method)'s selected trial and show what it reached on the cell's and the study's run.
@@ -169,8 +219,9 @@ class StudyRuns:
             trial = self._runs.get(self._name_of(selection.trial))
             if trial is None:
                 continue  # its rows were dropped: left to `sync`
-            if trial.tags.get(SELECTED) != "yes":
-                self._write_batch(trial, metrics=list(_curve_points(selection)), tags={SELECTED: "yes"})
+            tags = {SELECTED: "yes", SHOWN: _digest(selection.curves)}
+            if not tags.items() <= trial.tags.items():
+                self._write_batch(trial, metrics=list(_curve_points(selection)), tags=tags)
             cell, method = selection.trial[:2]
             scores = by_run.setdefault(f"{self._name}/{cell}", {})
             scores |= {f"{method}/{name}": value for name, value in selection.scores.items()}
@@ -191,8 +242,7 @@ class StudyRuns:
 
     def _show(self, run: _Run, scores: Mapping[str, float], time: int) -> None:
         """Metrics of a run that is no trial's, unless it shows just these already."""
-        text = json.dumps(scores, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = _digest(scores)
         if run.tags.get(SHOWN) != digest:
             self._write_batch(run, metrics=[(name, value, time, 0) for name, value in scores.items()])
             self._write_batch(run, tags={SHOWN: digest})
@@ -242,7 +292,7 @@ class StudyRuns:
         tags = {**tags, KEY: key}
         start_time = int(time.time() * 1000) if start_time is None else int(start_time)
         made = self._client.create_run(self._experiment_id, start_time=start_time, tags=tags, run_name=run_name)
-        run = self._runs[key] = _Run(made.info.run_id, "RUNNING", tags)
+        run = self._runs[key] = _Run(made.info.run_id, "RUNNING", tags, {})
         return run
 
     def _terminate(self, run: _Run, status: str, end_time: int | None) -> None:
@@ -271,6 +321,7 @@ class StudyRuns:
             tags=[RunTag(key, value) for key, value in changed.items()],
         )
         run.tags.update(changed)
+        run.params.update(params or {})
 
 
 def make_client(uri: str) -> Any:
@@ -329,6 +380,10 @@ def _artifact_location(uri: str, given: str | None) -> str | None:
 def _sqlite_file(uri: str) -> Path | None:
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)).resolve() if uri.startswith(prefix) else None
+
+
+def _digest(shown: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def _curve_points(selection: Selection) -> Iterator[_MetricPoint]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rem_study.storage import Row, TrialKey, trial_key
 from rem_study.tracking.errors import tracking_errors
-from rem_study.tracking.runs import Selection, StudyRuns
+from rem_study.tracking.runs import Selection, StudyRuns, outline
 
 Derive = Callable[[dict[TrialKey, str]], tuple[Sequence[Selection], Sequence[str | Path]]]
 
@@ -22,12 +22,14 @@ def sync(
     study_tags: Mapping[str, str] | None = None,
     derived: Derive = lambda run_ids: ((), ()),
     status: str = "FINISHED",
+    extended: bool = False,
 ) -> int:
     """Brings MLflow level with `rows` (as in `TrackingWriter.record`, in the log's order), doubling nothing.
 
     `states` has how each trial ended, by default as its last row says. `derived` is given the trials' run ids once
     they are written, and returns what was selected and the files for the study's run. Returns how many replicates were
-    missing. Not for a study that is running. Raises TrackingError.
+    missing. Not for a study that is running. Of an `extended` one, runs of what it was before are marked; those of
+    trials that it does not have, too, if it is FINISHED. Raises TrackingError.
     """
     trials: dict[TrialKey, list[Row]] = {}
     for row in rows:
@@ -37,6 +39,8 @@ def sync(
     with tracking_errors(uri):
         study.connect()
         study.open(start_time=min(times, default=None))
+        if extended:
+            study.supersede(outline(row for own in trials.values() for row in own), whole=status == "FINISHED")
         written = 0
         for key, own in trials.items():
             written += study.write(key, own, (states or {}).get(key, own[-1]["state"]))

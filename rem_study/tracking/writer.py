@@ -19,7 +19,7 @@ from pathlib import Path
 from rem_study.storage import Row, TrialKey, trial_key
 from rem_study.storage.credentials import redact
 from rem_study.tracking.errors import one_line
-from rem_study.tracking.runs import Selection, StudyRuns
+from rem_study.tracking.runs import Outline, Selection, StudyRuns
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,10 @@ class TrackingWriter:
     def finish(self, trial: TrialKey, state: str) -> None:
         """Ends a trial's run; `state` is `complete`, `pruned` or `failed`."""
         self._put(_Task(trial=trial, state=state))
+
+    def supersede(self, trials: Outline, whole: bool) -> None:
+        """Marks the runs of what an extended study was before; see `StudyRuns.supersede`."""
+        self._put(_Task(functools.partial(self._study.supersede, trials, whole)))
 
     def highlight(self, selections: Sequence[Selection]) -> None:
         """Marks the selected trials and shows what they reached; of those whose rows were recorded before."""

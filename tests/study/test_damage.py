@@ -120,13 +120,14 @@ def test_a_damaged_original_is_named_and_trained_again(undisturbed, copied, capl
 @pytest.mark.slow
 def test_what_the_folder_of_another_study_or_of_other_code_holds_is_named_not_mixed(copied, tmp_path):
     before = records(copied)
-    other = study_file(tmp_path, budget={"trials": 3, "replicates": 2, "in_flight": 2})
+    other = study_file(tmp_path, budget={"trials": 3, "replicates": 2, "in_flight": 2}, seed=1)
     process = drive(other, copied.parent)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 2
     assert errors.splitlines() == [
-        f"error: {copied}: holds another study; it differs in budget.trials; "
-        "choose another --name, or remove the folder"
+        f"error: {other}: {copied} holds another study; it differs in budget.trials (4 there, 3 here), "
+        "seed (0 there, 1 here); a study that has run may get more trials, replicates, sample_passes and confirm, and "
+        "further methods, corruptions and discovery_rates; for this choose another --name, or remove the folder"
     ]
     (segment,) = segments(copied / "log")
     lines = segment.read_bytes().split(b"\n")

@@ -166,8 +166,8 @@ def test_a_study_cut_in_mid_record_goes_on_to_the_same_tables(finished, ray_sess
 
 
 def test_another_study_in_the_same_folder_is_named_not_mixed(finished, ray_session):
-    with pytest.raises(InputError, match=r"holds another study; it differs in budget\.trials"):
-        launch(finished.parent / "tiny.yaml", finished.parent, overrides=("budget.trials=5",))
+    with pytest.raises(InputError, match=r"holds another study; it differs in budget\.trials \(3 there, 2 here\); "):
+        launch(finished.parent / "tiny.yaml", finished.parent, overrides=("budget.trials=2",))
 
 
 def test_trials_that_stand_on_other_ids_or_other_code_are_named_not_mixed(ray_session, tmp_path, monkeypatch):

@@ -399,3 +399,38 @@ def test_a_database_whose_making_is_cut_short_is_made_again(tmp_path, monkeypatc
         process.kill()  # amid MLflow's making of its tables
     assert list(scratch.glob("*/mlflow.db")) and not (tmp_path / "mlflow.db").exists()
     assert mlflow_runs.make_client(uri).search_experiments()[0].name == "Default"
+
+
+def test_runs_of_what_an_extended_study_was_are_marked_and_looked_at_no_more(make_uri):
+    uri = make_uri()
+    other = {"config": {"lr": 0.02, "erase_mode": "drop", "sites": ["block1", "head"]}}
+    rows = [row(0), row(1), row(2), row(2, 1), row(3), row(4, phase="confirm")]
+    first = write(uri, rows, [(trial, "complete") for trial in dict.fromkeys(map(mlflow_runs.trial_key, rows))])
+    first.highlight([selection(1, 0.7)])
+    first.finish_study()
+    assert first.close()
+    before = {run_id: key for key, run_id in first.run_ids().items()}
+
+    # Trial 0 gets a replicate, 1 another configuration, 2 is pruned after its first replicate, 3 is known in time only.
+    second = TrackingWriter(uri, STUDY, study_tags={})
+    second.supersede(mlflow_runs.outline([row(0), row(2)]), whole=False)
+    now = [row(0), row(0, 1), row(1, **other), row(2), row(3, **other)]
+    for one in now:
+        second.record(one)
+    second.supersede(mlflow_runs.outline(now), whole=True)
+    second.highlight([selection(0, 0.8)])
+    second.finish_study()
+    assert second.close()
+
+    client = MlflowClient(uri, registry_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name(STUDY).experiment_id])
+    superseded = {before[run.info.run_id] for run in found if run.data.tags.get("superseded") == "yes"}
+    assert superseded == {
+        (CELL, "rem", *rest) for rest in (("search", 1), ("search", 2), ("search", 3), ("confirm", 4))
+    }
+    assert [run.data.tags["trial"] for run in found if run.data.tags.get("selected") == "yes"] == ["0"]
+    assert second.run_ids().keys() == {(CELL, "rem", "search", trial) for trial in range(4)}
+    replicates = {run.info.run_id: run.data.tags[mlflow_runs.REPLICATES] for run in found if "trial" in run.data.tags}
+    lr = {run.info.run_id: run.data.params["lr"] for run in found if "trial" in run.data.tags}
+    shown = [(key[-1], replicates[run_id], lr[run_id]) for key, run_id in sorted(second.run_ids().items())]
+    assert shown == [(0, "0,1", "0.01"), (1, "0", "0.02"), (2, "0", "0.01"), (3, "0", "0.02")]
