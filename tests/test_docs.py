@@ -89,6 +89,13 @@ def test_every_path_and_name_of_the_code_that_a_text_gives_is_there() -> None:
     assert not lost
 
 
+def test_what_the_pages_import_is_there() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    lines = {line for text in texts for line in re.findall(r"from (rem_study[\w.]*) import (\w[\w, ]*)", text)}
+    assert len(lines) > 4
+    assert not [(module, n) for module, names in lines for n in names.split(", ") if not is_there(f"{module}.{n}")]
+
+
 def test_a_name_that_leads_nowhere_is_noticed() -> None:
     text = "see `rem_study/spec.py`, docs/extend.md, rem_study.spec.study.Study and rem_study.spec.study.Studie"
     assert [name for name in named_in(text) if not is_there(name)] == [

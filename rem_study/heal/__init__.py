@@ -3,6 +3,6 @@
 It knows no study in progress: of a study it reads best.yaml alone.
 """
 
-from rem_study.heal.healing import Healing, heal
+from rem_study.heal.healing import Healing, heal, normalised_by
 
-__all__ = ["Healing", "heal"]
+__all__ = ["Healing", "heal", "normalised_by"]

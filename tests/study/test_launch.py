@@ -245,7 +245,7 @@ def start(root: Path, path: Path) -> subprocess.Popen:
 
 
 def wait_for_records(root: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(read_log(root / "tiny" / "log")[0]) < count:
         assert time.monotonic() < deadline, "the study does not get on"
         time.sleep(0.05)
