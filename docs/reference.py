@@ -80,11 +80,11 @@ CELL_COLUMNS = {
     "healed_discovered_samples": "those of them behind `healed_discovered`",
     "utility_samples": "test images behind `utility`, counted once a replicate",
     "attack_samples": "test images behind `attack_success`, counted once a replicate",
-    "standing": "`won`: this method leads every other one in the cell beyond noise (see below); `level`: nobody leads it "
-    "beyond noise, and nobody has won; `behind`: the leader leads it beyond noise; `alone`: no other has a result",
+    "standing": "`won`: this method leads every other one in the cell beyond noise (see below); `level`: nobody has "
+    "won, and nobody leads it beyond noise; `behind`: the leader leads it beyond noise; `alone`: no other has a result",
     "rival": "whom it is compared with: the leader; for the leader itself, who comes closest to it",
     "lead": "its utility × healed minus the rival's, on the replicates that both have run; negative behind the leader",
-    "lead_low": "95 % interval of the lead, paired by replicate; with one replicate, two standard errors of its samples",
+    "lead_low": "95 % interval of the lead, paired by replicate; with one, two standard errors to either side",
     "lead_high": "its other end",
     "lead_replicates": "how many both have run",
     "lead_samples": "how many samples the lead is worth: corrupted ones healed and test images right in its favour",

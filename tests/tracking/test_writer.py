@@ -339,12 +339,13 @@ def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, 
     assert not healthy(port)
 
 
-def selection(trial, score, curve=(1.0, 0.25)):
+def selection(trial, score, curve=(1.0, 0.25), standing=None):
     return mlflow_runs.Selection(
         trial=(CELL, "rem", "search", trial),
         scores={"utility_x_healed": score, "healed": 0.9},
         curves={"old": list(curve)},
         time=5_000,
+        standing=standing,
     )
 
 
@@ -363,6 +364,16 @@ def test_selected_trials_are_marked_with_their_curves_and_shown_above(make_uri):
     assert (0, 0.8, 5_000) in cell["rem/utility_x_healed"]
     assert study["rem/utility_x_healed_mean"][-1][1] == 0.8 and study["rem/healed_mean"][-1][1] == 0.9
     assert "tags.selected = 'yes'" in seen["grid"][3]["mlflow.note.content"]
+
+
+@pytest.mark.parametrize(("standing", "winner"), [("won", "rem"), ("level", "level"), ("behind", None), (None, None)])
+def test_a_cells_run_names_who_has_won_it_or_says_that_it_is_level(make_uri, standing, winner):
+    uri = make_uri()
+    writer = write(uri, [row(0)], [((CELL, "rem", "search", 0), "complete")])
+    writer.highlight([selection(0, 0.7, standing=standing)])
+    writer.finish_study()
+    assert writer.close()
+    assert runs_of(uri)[f"grid/{CELL}"].data.tags.get("winner") == winner
 
 
 def test_marking_again_or_by_sync_changes_nothing(make_uri):
