@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 from doubles.cheap import assert_equal_tables
+from doubles.mlflow_runs import assert_mlflow_agrees, trial_runs
 
 from rem_study.errors import InputError
 from rem_study.report.export import export
 from rem_study.results import load_resolved
-from rem_study.results.write import write_results
+from rem_study.results.write import selections, write_results
 from rem_study.search.jobs import OriginalJob, TrialJob
 from rem_study.search.plan import GridPlan
 from rem_study.seeds import derive_seed
@@ -29,6 +30,8 @@ from rem_study.storage.rows import result_key
 from rem_study.study import status
 from rem_study.study.claim import claim, extend, require_same_fingerprints
 from rem_study.study.recorder import Recorder
+from rem_study.study.sync import sync
+from rem_study.tracking.writer import TrackingWriter
 from rem_study.trial import Trial, identity
 
 SMALL: dict[str, Any] = {
@@ -89,9 +92,17 @@ def replicate(study: Study, plan: GridPlan, job: TrialJob) -> dict[str, Any]:
     return row | dict.fromkeys(scores, healed * utility) | {"score_healed": healed, "score_utility": utility}
 
 
-def go(folder: Path, study: Study, stop_after: float = float("inf"), workers: int = 2, timing: int = 0) -> int:
+def go(
+    folder: Path,
+    study: Study,
+    stop_after: float = float("inf"),
+    workers: int = 2,
+    timing: int = 0,
+    tracking: Any = Nobody(),  # noqa: B008  has no state
+) -> int:
     """What `launch` does, on simulated workers that finish in an order drawn from `timing`: claim the folder, extend
-    it, run what is missing, write the tables. How many replicates were run; nothing is written if that many were."""
+    it, run what is missing, write the tables. How many replicates were run; if it is stopped, as a kill would, no table
+    is written."""
     folder.mkdir(exist_ok=True)
     extension = claim(folder, study, "t.yaml")
     history, log = read_history(folder / "log"), StudyLog(folder / "log")
@@ -99,7 +110,7 @@ def go(folder: Path, study: Study, stop_after: float = float("inf"), workers: in
         history = extend(folder, study, extension, history, log)
     originals = [OriginalJob(c.name, r) for c in study.spec.corruptions for r in range(20)]
     plan = GridPlan(study, originals, history.rows, history.earlier)
-    recorder = Recorder(log, Nobody(), history)
+    recorder = Recorder(log, tracking, history)
     recorder.catch_up(plan)
     rng, running, ran = random.Random(timing), [], 0
     while not plan.done() and ran < stop_after:
@@ -114,7 +125,11 @@ def go(folder: Path, study: Study, stop_after: float = float("inf"), workers: in
         ran += 1
     log.close()
     if plan.done():
-        write_results(folder, study, recorder.rows, plan.states(recorder.rows), {})
+        recorder.level(plan)
+        tracking.drain()
+        write_results(folder, study, recorder.rows, plan.states(recorder.rows), tracking.run_ids() or {})
+        tracking.highlight(selections(folder, recorder.rows))
+        tracking.finish_study("FINISHED")
     return ran
 
 
@@ -257,6 +272,45 @@ def test_status_and_optuna_see_the_extended_study_alone(tmp_path):
         )
         seen.append({study.study_name: _trials(storage, study._study_id) for study in storage.get_all_studies()})
     assert seen[0] == seen[1] and len(seen[0]) == 4
+
+
+@pytest.fixture
+def tracked(tmp_path) -> Callable[..., None]:
+    """`go` in tmp_path / "study", with MLflow."""
+
+    def run(study: Study, **more: Any) -> None:
+        folder = tmp_path / "study"
+        writer = TrackingWriter(f"sqlite:///{folder}/mlflow.db", study.spec.name, study_tags={})
+        go(folder, study, tracking=writer, **more)
+        assert writer.close()
+
+    return run
+
+
+@pytest.mark.slow
+def test_mlflow_marks_what_the_study_was_whether_written_as_it_runs_or_by_sync(tmp_path, tracked):
+    fields = ALL_ON | {"discovery_rates": [0.5]}
+    before, after = made(fields), made(fields, MORE_TRIALS, MORE_REPLICATES)
+    folder = tmp_path / "study"
+    tracked(before)
+    assert_mlflow_agrees(folder)
+    assert not any("superseded" in run.data.tags for run in trial_runs(folder))
+    tracked(after, stop_after=25)
+    sync(folder)  # of an extension that was killed: it shows as much of the larger study as there is
+    go(tmp_path / "whole", after)
+    place = ["cell", "method", "phase", "trial", "replicate"]
+    part, whole = (pd.read_parquet(one / "trials.parquet").set_index(place) for one in (folder, tmp_path / "whole"))
+    assert 25 < len(part) < len(whole) and part.index.is_unique
+    pd.testing.assert_frame_equal(part[["config", "score"]], whole.loc[part.index, ["config", "score"]])
+    tracked(after)
+    assert_equal_tables(tmp_path / "whole", folder)
+    assert_mlflow_agrees(folder)
+    old = [run for run in trial_runs(folder) if run.data.tags.get("superseded") == "yes"]
+    assert old and all(run.data.tags.get("selected") != "yes" for run in old)
+    assert sync(folder) == 0
+    assert_equal_tables(tmp_path / "whole", folder)
+    assert_mlflow_agrees(folder)
+    assert len([run for run in trial_runs(folder) if run.data.tags.get("superseded") == "yes"]) == len(old)
 
 
 def _trials(storage: optuna.storages.BaseStorage, study: int) -> list[Any]:
