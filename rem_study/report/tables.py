@@ -64,7 +64,7 @@ def spent(cells: pd.DataFrame) -> str:
 
 def cells_tables(cells: pd.DataFrame) -> str:
     """Every figure of every (cell, method): what the heat maps show, as numbers; then what the search did there."""
-    return measured_table(cells, ("cell", "regularity", "method")) + searched_table(cells, ("cell", "method"))
+    return measured_table(cells, ("cell", "method")) + searched_table(cells, ("cell", "regularity", "method"))
 
 
 NOTE = (

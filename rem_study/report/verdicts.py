@@ -72,7 +72,7 @@ def summary(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
             text += f" {counted((~unknown).sum(), 'cell')} {'is' if (~unknown).sum() == 1 else 'are'} level: "
             text += f"{_where(level[~unknown])}."
         if unknown.any():
-            text += f" In {counted(unknown.sum(), 'cell')} no winner can be named: one replicate, of unknown samples."
+            text += f" In {counted(unknown.sum(), 'cell')} no winner can be named (why: below, cell by cell)."
     for _, row in best[best["standing"] == "alone"].iterrows():
         text += f" In {escape(row['cell'])} only {method_html(row['method'])} has a result."
     return f"{text} {stands_on(cells)}"
@@ -92,6 +92,8 @@ def _mean(row: pd.Series) -> str:
 def stands_on(cells: pd.DataFrame) -> str:
     """How many samples and replicates stand behind the figures of a cell."""
     finished = cells.dropna(subset="utility_x_healed")
+    if finished.empty:
+        return "No cell has a result."
     replicates = f"{_range(finished['replicates'])} replicate{'' if (finished['replicates'] == 1).all() else 's'}"
     healed, utility = finished["healed_samples"], finished["utility_samples"]
     if healed.isna().any() or utility.isna().any():

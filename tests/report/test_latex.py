@@ -11,7 +11,7 @@ import pytest
 from doubles.toy_study import SCORES, cells, study_rows
 
 from rem_study.report import latex
-from rem_study.results import columns
+from rem_study.results import columns, selection
 
 
 def trials() -> pd.DataFrame:
@@ -50,6 +50,12 @@ def test_methods_have_mean_range_and_cells_won() -> None:
 def test_names_are_escaped() -> None:
     odd: pd.DataFrame = cells().assign(method=cells()["method"].replace("npo", "my_50%~\\method"))
     assert "my\\_50\\%\\textasciitilde{}\\textbackslash{}method" in latex.methods_table(odd, trials())
+
+
+def test_a_study_in_which_all_failed_has_tables_of_dashes() -> None:
+    failed = columns.trials_table([row for row in study_rows() if row["state"] == "failed"]).to_pandas()
+    text = latex.tables(selection.cells_frame(failed), failed)
+    assert "No cell has a result." in text and body(latex.grid_table(selection.cells_frame(failed)))["npo"] == ["--"]
 
 
 def test_a_level_cell_has_no_bold_figure_and_few_samples_none_at_all() -> None:
