@@ -218,7 +218,7 @@ def _panels(
         table = plane.grid(cells, method, column)
         average = table.stack().mean() if mean else float("nan")
         instead = plane.grid(cells, method, _FEW) if _FEW in cells else None
-        nothing = "no result" if instead is None or instead.isna().all(axis=None) else "too few samples"
+        nothing = "no result" if instead is None or instead.isna().all(axis=None) else "too few"
         text = nothing if mean and pd.isna(average) else f"mean {paint(average)[1]}" if mean else ""
         title = f"{method_name(method)}\n{text}"
         _heat(
