@@ -30,8 +30,8 @@ NAMES = {
     "utility_x_healed": "utility × healed",
     "healed": "healed",
     "utility": "utility",
-    "healed_discovered": "healed of the discovered",
-    "healed_undiscovered": "healed of the undiscovered",
+    "healed_discovered": "discovered healed",
+    "healed_undiscovered": "undiscovered healed",
     "attack_success": "attack success",
     "gain": "gain over the default",
     "spread": "SD over replicates",
@@ -217,7 +217,9 @@ def _panels(
     for index, (ax, method) in enumerate(zip(axes, methods, strict=True)):
         table = plane.grid(cells, method, column)
         average = table.stack().mean() if mean else float("nan")
-        text = "no result" if mean and pd.isna(average) else f"mean {paint(average)[1]}" if mean else ""
+        instead = plane.grid(cells, method, _FEW) if _FEW in cells else None
+        nothing = "no result" if instead is None or instead.isna().all(axis=None) else "too few"
+        text = nothing if mean and pd.isna(average) else f"mean {paint(average)[1]}" if mean else ""
         title = f"{method_name(method)}\n{text}"
         _heat(
             ax,
@@ -228,7 +230,7 @@ def _panels(
             label_y=index % across == 0,
             hover=f"{method_name(method)} · {NAMES[column]}",
             framed={place[1:]: style for place, style in framed.items() if place[0] == method},
-            instead=plane.grid(cells, method, _FEW) if _FEW in cells else None,
+            instead=instead,
         )
     last = axes[min(across, len(axes)) - 1].get_position()
     colour_axes = figure.add_axes((last.x1 + 0.15 / WIDTH, last.y0, 0.13 / WIDTH, last.height))

@@ -195,8 +195,8 @@ def _apart(drawn: dict[str, Figure]) -> list[str]:
     """Healing of what was known and of what was not, and whether a trigger still works."""
     few = f"(n 3: a share of 3 samples; fewer than {FEWEST_SAMPLES} are not shown.)"
     captions = {
-        "healed_discovered": f"<b>Healed of the discovered</b>: of the samples known when unlearning. {few}",
-        "healed_undiscovered": f"<b>Healed of the undiscovered</b>: of those that nobody pointed at. {few}",
+        "healed_discovered": f"<b>Discovered healed</b>: healed of the samples known when unlearning. {few}",
+        "healed_undiscovered": f"<b>Undiscovered healed</b>: healed of those that nobody pointed at. {few}",
         "attack_success": "<b>Attack success</b>: how often a clean test image of another class gets the trigger’s "
         "target once the trigger is on it. Lower is better, and brighter.",
     }

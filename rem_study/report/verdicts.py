@@ -81,7 +81,7 @@ def summary(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
 def _mean(row: pd.Series) -> str:
     """`0.810 over 9 cells (from 0.550 to 0.960; 95 % interval over 3 replicates 0.780 to 0.840)`."""
     mean, low, high = (row[f"utility_x_healed_{part}"] for part in ("mean", "min", "max"))
-    known = [f"from {low:.3f} to {high:.3f}"] if row["cells"] > 1 else []
+    known = [f"from {low:.3f} to {high:.3f}"] if low < high else []
     if pd.notna(row["utility_x_healed_low"]):
         ends = f"{row['utility_x_healed_low']:.3f} to {row['utility_x_healed_high']:.3f}"
         known.append(f"95 % interval over {int(row['replicates'])} replicates {ends}")

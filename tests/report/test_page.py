@@ -301,9 +301,9 @@ def test_a_lead_within_noise_is_level_and_the_page_says_why(tmp_path: Path) -> N
 def test_discovered_and_undiscovered_have_their_maps_and_a_trigger_its_own(html: str) -> None:
     assert "<title>poison at discovery 0.5 · npo · attack success: 0.60</title>" in html
     assert "random_label" not in html.split('<figure id="attack_success">')[1].split("</figure>")[0]
-    assert "<title>poison at discovery 0.1 · REM · healed of the discovered: n 5</title>" in html
-    assert "<title>poison at discovery 0.5 · REM · healed of the discovered: 0.80</title>" in html
-    assert "<title>poison at discovery 0.1 · REM · healed of the undiscovered: 0.90</title>" in html
+    assert "<title>poison at discovery 0.1 · REM · discovered healed: n 5</title>" in html
+    assert "<title>poison at discovery 0.5 · REM · discovered healed: 0.80</title>" in html
+    assert "<title>poison at discovery 0.1 · REM · undiscovered healed: 0.90</title>" in html
 
 
 def test_uncertainty_over_replicates_and_spread_over_cells_are_told_apart(tmp_path: Path) -> None:
