@@ -1,4 +1,4 @@
-"""Student's t; SciPy is imported where there is something to compute, for `status` waits for nothing else of it."""
+"""The half width of Student's interval of a mean."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from scipy.special import stdtrit
+
 LEVEL = 0.95
 
 
 def half_width(values: Sequence[float]) -> float:
     """Half of the 95 % interval of the mean of independent values, two or more."""
-    from scipy.special import stdtrit
-
     quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))

@@ -1,4 +1,4 @@
-"""Who wins a cell, by how much, and how sure that is: the one rule that report, LaTeX, tables and `status` ask.
+"""Who wins a cell, by how much, and how sure that is: the one rule that report, LaTeX, tables and MLflow ask.
 
 Nothing here knows pandas: a cell's scores come in as plain numbers.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rem_study.results import LOG_FOLDER, load_resolved
-from rem_study.results.winners import Scored, judge, sentence
 from rem_study.spec import Study, cell_name
 from rem_study.storage import Folder, TrialKey, read_history, trial_key
 from rem_study.study.progress import duration
@@ -31,7 +29,7 @@ class _Trial:
     state: str
     ended: float  # epoch seconds
     score: float | None
-    scored: Scored | None
+    utility_x_healed: float | None
 
 
 def describe(folder: Folder) -> str:
@@ -60,26 +58,9 @@ def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[Trial
                 state=state,
                 ended=max(row["end_time"] for row in own) / 1000,
                 score=_mean([row.get("score") for row in own]) if state == "complete" else None,
-                scored=_scored(own) if state == "complete" else None,
+                utility_x_healed=_mean([row.get("utility_x_healed") for row in own]),
             )
     return found
-
-
-def _scored(rows: Sequence[Mapping[str, Any]]) -> Scored | None:
-    """What a whole trial reached on the report split; None where some replicate of it has no score."""
-    scores = {row["replicate"]: row.get("utility_x_healed") for row in rows}
-    known = {replicate: float(score) for replicate, score in scores.items() if score is not None}
-    if len(known) < len(rows):
-        return None
-    shares = [_mean([row.get(name) for row in rows]) for name in ("healed", "utility")]
-    healed, utility = (math.nan if share is None else share for share in shares)
-    return Scored(known, healed, utility, _total_of(rows, "healed_samples"), _total_of(rows, "utility_samples"))
-
-
-def _total_of(rows: Sequence[Mapping[str, Any]], name: str) -> int | None:
-    counts = [row.get(name) for row in rows]
-    known = [int(count) for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -145,22 +126,19 @@ def _grid(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
 
 def _notes(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
     """The worst cell so far, and where trials failed."""
-    selected: dict[tuple[str, str], tuple[tuple[float, int], Scored | None]] = {}
+    selected: dict[tuple[str, str], tuple[float, int, float | None]] = {}
     for (cell, method, _, number), trial in trials.items():
         if trial.score is not None:
-            entry = ((trial.score, -number), trial.scored)
-            selected[cell, method] = max(selected.get((cell, method), entry), entry, key=lambda one: one[0])
-    cells: dict[str, dict[str, Scored]] = {}
-    for (cell, method), (_, scored) in selected.items():
-        if scored is not None:
-            cells.setdefault(cell, {})[method] = scored
+            entry = (trial.score, -number, trial.utility_x_healed)
+            selected[cell, method] = max(selected.get((cell, method), entry), entry, key=lambda e: e[:2])
+    best: dict[str, tuple[float, str]] = {}
+    for (cell, method), (_, _, value) in selected.items():
+        if value is not None:
+            best[cell] = max(best.get(cell, (value, method)), (value, method))
     lines = []
-    if cells:
-        best = {cell: max((one.score, method) for method, one in scores.items()) for cell, scores in cells.items()}
+    if best:
         cell, (value, method) = min(best.items(), key=lambda item: item[1])
-        standing = judge(cells[cell])[method]
-        told = sentence(method, standing.standing, standing.lead)
-        lines.append(f"worst cell so far: {cell}; best utility x healed {value:.2f}: {told}")
+        lines.append(f"worst cell so far: {cell}; best utility x healed there {value:.2f}, by {method}")
     failed = Counter(key[:2] for key, trial in trials.items() if trial.state == "failed")
     lines += [f"failed: {count} of {method} in {cell}" for (cell, method), count in failed.most_common(5)]
     if len(failed) > 5:
