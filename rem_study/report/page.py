@@ -193,7 +193,7 @@ def _grid(cells: pd.DataFrame, drawn: dict[str, Figure]) -> str:
 
 def _apart(drawn: dict[str, Figure]) -> list[str]:
     """Healing of what was known and of what was not, and whether a trigger still works."""
-    few = f"(n 3: a share of 3 samples; fewer than {FEWEST_SAMPLES} are not shown.)"
+    few = f"(A share of fewer than {FEWEST_SAMPLES} samples is not shown; their number stands there: n 3.)"
     captions = {
         "healed_discovered": f"<b>Discovered healed</b>: healed of the samples known when unlearning. {few}",
         "healed_undiscovered": f"<b>Undiscovered healed</b>: healed of those that nobody pointed at. {few}",
