@@ -108,8 +108,8 @@ def test_values_show_on_hover_and_in_a_table(overview: Any) -> None:
     fold = overview.find_element("css selector", "#section-grid details")
     assert not shown(overview, "#section-grid details table")
     fold.find_element("css selector", "summary").click()
-    (table,) = shown(overview, "#section-grid details table")
-    assert "0.800" in table.text
+    measured, searched = shown(overview, "#section-grid details table")
+    assert "0.800" in measured.text and "0.100" in searched.text  # the score, and its gain over the default
 
 
 def test_it_loads_nothing_and_complains_of_nothing(overview: Any) -> None:
