@@ -60,7 +60,12 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 class Surrogate:
     """The table, continued between its points. Means over replicates come from trees that know all cells' answers to a
     configuration; how each replicate differs from them is taken from the nearest point of the table, so that a trial's
-    replicates disagree as much as real ones do."""
+    replicates disagree as much as real ones do.
+
+    Attributes:
+        measured: of score and utility x healed, the means at the table's points (2, points, cells) and how each
+            replicate differs from them (2, points, cells, replicates).
+    """
 
     def __init__(self, rows: pd.DataFrame, space: SearchSpace) -> None:
         self._space = space
@@ -76,20 +81,29 @@ class Surrogate:
         measured = ordered.to_numpy().reshape(len(wide), len(TARGETS), len(self.cells), -1)
         means = measured.mean(axis=3)
         self._deviations = measured - means[..., None]
+        self.measured = means.transpose(1, 0, 2)[:2], self._deviations.transpose(1, 0, 2, 3)[:2]
         forest = partial(ExtraTreesRegressor, 100, min_samples_leaf=2, random_state=0)
         self._forests = [  # sample passes apart: they would decide every split of a forest for all
             forest().fit(self._points, part.reshape(len(wide), -1)) for part in (means[:, :-1], means[:, -1:])
         ]
-        self._known: dict[str, np.ndarray] = {}
+        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def mean(self, configuration: Configuration) -> np.ndarray:
+        """(targets, cells): what replicates come to on average."""
+        return self._answer(configuration)[0]
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """(targets, cells, replicates)."""
+        return self._answer(configuration)[1]
+
+    def _answer(self, configuration: Configuration) -> tuple[np.ndarray, np.ndarray]:
         key = canonical_json(configuration)
         if key not in self._known:
             point = self._encode(configuration)
             answers = [_mean_of_trees(one, point).reshape(-1, len(self.cells)) for one in self._forests]
             nearest = (((self._points - point) / self._spread) ** 2).sum(axis=1).argmin()
-            self._known[key] = np.concatenate(answers)[..., None] + self._deviations[nearest]
+            means = np.concatenate(answers)
+            self._known[key] = means, means[..., None] + self._deviations[nearest]
         return self._known[key]
 
     def _encode(self, configuration: Configuration) -> np.ndarray:

@@ -1,10 +1,13 @@
-"""Builds the table on which search strategies are replayed: REM on digits, the same random configurations in every
+"""Builds a table on which search strategies are replayed: one method on digits, the same random configurations in every
 cell, every replicate.
 
-A smaller task than the results' one, so that 3,456 runs end within two hours on 2 cores: half of the training digits.
-What is finished is kept in a file beside the table, so that an interrupted build goes on.
+A smaller task than the results' one, so that REM's 3,456 runs end within two hours on 2 cores: a third of the training
+digits. What is finished is kept in a file beside the table, so that an interrupted build goes on.
 
-    python benchmarks/search_table.py [--workers 2] [--output docs/results/search-table.parquet]
+    python benchmarks/search_table.py [STUDY] [--workers 2] [--output docs/results/NAME.parquet]
+
+STUDY: studies/search-table.yaml (REM, the default), studies/search-table-eu-k.yaml, or another of one method; NAME is
+its name.
 """
 
 from __future__ import annotations
@@ -36,21 +39,23 @@ KEPT = [
 
 def configurations(study: Study) -> list[Configuration]:
     """The default configuration, then random ones; the same for every cell."""
+    (space,) = study.spaces.values()
     count = study.spec.budget.trials
-    search = CellSearch(study.spaces["rem"], study.spec.sampler, count, count, ("search table",))
+    search = CellSearch(space, study.spec.sampler, count, count, ("search table",))
     return [search.ask()[1] for _ in range(count)]
 
 
-def run_one(store: Path, cell: int, configuration: Configuration, replicate: int) -> dict[str, Any]:
-    """One row of the table."""
+def run_one(study_file: Path, store: Path, cell: int, configuration: Configuration, replicate: int) -> dict[str, Any]:
+    """One row of the table of the study in `study_file`."""
     torch.set_num_threads(1)
-    spec = load_study(STUDY).spec
-    trial = Trial(cells_of(spec)[cell], "rem", configuration, replicate)
+    spec = load_study(study_file).spec
+    (method,) = spec.methods
+    trial = Trial(cells_of(spec)[cell], method, configuration, replicate)
     row = run_trial(spec, trial, OriginalStore(store))
     return {name: row.get(name) for name in KEPT}
 
 
-def build(study: Study, workers: int, journal: Path, store: Path) -> pd.DataFrame:
+def build(study_file: Path, study: Study, workers: int, journal: Path, store: Path) -> pd.DataFrame:
     """Run what `journal` lacks; every finished row is in it before the next is begun."""
     done: dict[tuple[int, int, int], dict[str, Any]] = {}
     if journal.exists():
@@ -67,7 +72,8 @@ def build(study: Study, workers: int, journal: Path, store: Path) -> pd.DataFram
     with ProcessPoolExecutor(workers) as pool, journal.open("a") as file:
         left = [place for place in places if place not in done]
         futures = {
-            pool.submit(run_one, store, cell, tried[n], replicate): (n, cell, replicate) for n, cell, replicate in left
+            pool.submit(run_one, study_file, store, cell, tried[n], replicate): (n, cell, replicate)
+            for n, cell, replicate in left
         }
         for count, future in enumerate(as_completed(futures), start=1):
             place = futures[future]
@@ -84,16 +90,19 @@ def build(study: Study, workers: int, journal: Path, store: Path) -> pd.DataFram
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, nargs="?", default=STUDY)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "search-table.parquet")
-    parser.add_argument("--journal", type=Path, default=ROOT / "runs" / "search-table.jsonl")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--journal", type=Path, help="default: runs/NAME.jsonl")
     arguments = parser.parse_args()
-    arguments.journal.parent.mkdir(parents=True, exist_ok=True)
-    study = load_study(STUDY)
-    frame = build(study, arguments.workers, arguments.journal, ROOT / "runs" / "originals")
-    frame.to_parquet(arguments.output, index=False, compression="zstd")
+    study = load_study(arguments.study)
+    output = arguments.output or ROOT / "docs" / "results" / f"{study.spec.name}.parquet"
+    journal = arguments.journal or ROOT / "runs" / f"{study.spec.name}.jsonl"
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    frame = build(arguments.study, study, arguments.workers, journal, ROOT / "runs" / "originals")
+    frame.to_parquet(output, index=False, compression="zstd")
     print(machine())
-    print(f"{len(frame)} runs, {frame['seconds'].sum() / 3600:.1f} CPU hours; {arguments.output}")
+    print(f"{len(frame)} runs, {frame['seconds'].sum() / 3600:.1f} CPU hours; {output}")
 
 
 if __name__ == "__main__":

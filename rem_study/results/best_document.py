@@ -69,6 +69,10 @@ def _number(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)
 
 
+def _count(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
 def _interval(mean: Any, low: Any = None, high: Any = None) -> dict[str, float | None]:
     return {"mean": _number(mean), "low": _number(low), "high": _number(high)}
 
@@ -77,7 +81,8 @@ def best(study: str, objective: str, trials: pd.DataFrame, cells: pd.DataFrame) 
     """The document of best.yaml (format 1), of plain Python values; unknown numbers are None.
 
     Cells come in the order of `cells`; a method without a finished trial in a cell is absent there.
-    `mlflow_run_id` is that of the selected trial's first search replicate which has one.
+    `chosen`, `gain` and `replicates` are the columns of cells.parquet, `samples` those behind both shares, all
+    replicates together. `mlflow_run_id` is that of the selected trial's first search replicate which has one.
     """
     runs = trials[(trials["phase"] == "search") & trials["mlflow_run_id"].notna()].sort_values("replicate")
     run_ids = runs.groupby([*KEY, "trial"])["mlflow_run_id"].first()
@@ -96,7 +101,11 @@ def best(study: str, objective: str, trials: pd.DataFrame, cells: pd.DataFrame) 
                 "utility_x_healed": _interval(
                     row["utility_x_healed"], row["utility_x_healed_low"], row["utility_x_healed_high"]
                 ),
+                "chosen": row["chosen"],
+                "default_utility_x_healed": _number(row["default_utility_x_healed"]),
+                "gain": _interval(row["gain"], row["gain_low"], row["gain_high"]),
                 "replicates": int(row["replicates"]),
+                "samples": {"healed": _count(row["healed_samples"]), "utility": _count(row["utility_samples"])},
                 "trial": int(row["trial"]),
                 "mlflow_run_id": run_ids.get((*(row[name] for name in KEY), row["trial"])),
             }

@@ -16,7 +16,7 @@ KEY = [*CELL, "method"]
 
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
 
-PHASES = ("search", "transfer", "confirm")
+PHASES = ("search", "race", "transfer", "confirm")
 
 
 def _schema(strings: str, integers: str, order: str) -> pa.Schema:
@@ -43,10 +43,11 @@ TRIALS_SCHEMA = _schema(
 )
 
 CELLS_SCHEMA = _schema(
-    strings="dataset model corruption regularity_rank cell method config standing rival health",
-    integers=f"trial replicates {_SAMPLES} lead_replicates trials pruned failed sample_passes",
-    order=f"{_PLACE} memorised config search_score shrinkage healed healed_discovered healed_undiscovered utility "
-    "test_accuracy utility_x_healed utility_x_healed_low utility_x_healed_high attack_success replicates "
+    strings="dataset model corruption regularity_rank cell method config chosen standing rival health",
+    integers=f"trial race_replicates replicates {_SAMPLES} lead_replicates trials pruned failed sample_passes",
+    order=f"{_PLACE} memorised config chosen race_replicates search_score shrinkage healed healed_discovered "
+    "healed_undiscovered utility test_accuracy utility_x_healed utility_x_healed_low utility_x_healed_high "
+    "attack_success replicates "
     f"{_SAMPLES} standing rival lead lead_low lead_high lead_replicates lead_samples default_utility_x_healed gain "
     "gain_low gain_high trials pruned failed sample_passes seconds health",
 )

@@ -64,14 +64,9 @@ def regrets(trials: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def selected_on_fresh(rows: pd.DataFrame) -> pd.Series:
-    """By cell, the utility × healed of what was selected there, over the fresh replicates of one method's `rows`.
-
-    Of several that were confirmed (`confirm.top`) it is the one with the best mean `score` (selection split).
-    """
+    """By cell, the utility × healed of what was selected there, over the fresh replicates of one method's `rows`."""
     chosen = rows[(rows["phase"] == "confirm") & (rows["proposed_by"] == "selected")]
-    means = chosen.groupby(["cell", "trial"])[["score", "utility_x_healed"]].mean().reset_index()
-    means = means.sort_values(["score", "trial"], ascending=[False, True])
-    return means.groupby("cell")["utility_x_healed"].first()
+    return chosen.groupby("cell")["utility_x_healed"].mean()
 
 
 def mean_over_cells(trials: pd.DataFrame, method: str, config: str) -> tuple[float, float, float]:

@@ -54,11 +54,12 @@ def _measured(trials: pd.DataFrame, column: str) -> pd.Series:
 def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None = None) -> pd.DataFrame:
     """One row a (cell, method), with CELLS_SCHEMA's columns, by rising regularity, discovery rate and method.
 
-    Selected: the finished search trial with the highest mean `score`, ties to the lowest number. Its scores are means
-    over its replicates on the report split; trial 0 is the default configuration and `gain` = selected − default.
-    Where the selection ran whole on fresh replicates, the scores are theirs, with 95 % intervals (the gain's paired),
-    and `shrinkage` is the mean `score` of the search minus that of the fresh replicates; of several that were
-    confirmed, the one with the best mean `score` there is reported. Without a finished trial the scores are null.
+    Selected: what won the race (`rem_study.search.race`); where there was none, the finished search trial with the
+    highest mean `score`, ties to the lowest number. `chosen` says how: `default` (nothing beat it), `race`, or
+    `search`; `race_replicates` on how many fresh replicates at most. Its scores are means over its replicates on the
+    report split; trial 0 is the default configuration and `gain` = selected − default. Where the selection ran whole
+    on the replicates of the confirm phase, the scores are theirs, with 95 % intervals (the gain's paired), and
+    `shrinkage` is the mean `score` of the search minus theirs. Without a finished trial the scores are null.
     `trials`, `pruned` and `failed` count search trials; `sample_passes` and `seconds` sum every row of the
     (cell, method), whatever its phase. `health`: see `rem_study.results.health`. Who wins, and what stands behind the
     scores: see `rem_study.results.standing`.
@@ -93,33 +94,48 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
             "seconds": float(rows["seconds"].sum()),
         }
         fresh = fresh_by_key.get(key, confirmed.iloc[:0])
-        record |= _confirmed_scores(fresh, finished) or _searched_scores(finished)
+        number = exported(rows)
+        record |= _confirmed_scores(fresh, finished, number) or _searched_scores(finished, number)
+        record |= _race(rows, record["trial"])
         default_finished = bool((finished["trial"] == 0).any() or (fresh["trial"] == 0).any())
         record["health"] = examine(Selection(record, (spaces or {}).get(first["method"]), default_finished))
         records.append(record)
     return _ordered(with_standing(pd.DataFrame(records, columns=CELLS_SCHEMA.names), trials))
 
 
-def _searched_scores(finished: pd.DataFrame) -> dict[str, Any]:
-    """What the search's own replicates say of the best of its `finished` trials (best first)."""
+def exported(rows: pd.DataFrame) -> int | None:
+    """Which trial of a (cell, method) was chosen in the end, as its confirm phase has it; None where there is none."""
+    chosen = rows.loc[(rows["phase"] == "confirm") & (rows["proposed_by"] == "selected"), "trial"]
+    return None if chosen.empty else int(chosen.iloc[0])
+
+
+def _race(rows: pd.DataFrame, selected: float) -> dict[str, Any]:
+    """How the selected trial was chosen, and on how many fresh replicates at most."""
+    raced = rows[rows["phase"] == "race"]
+    if math.isnan(selected):
+        return {"chosen": None}
+    chosen = "default" if selected == 0 else "search" if raced.empty else "race"
+    return {"chosen": chosen, "race_replicates": raced["replicate"].nunique()}
+
+
+def _searched_scores(finished: pd.DataFrame, number: int | None) -> dict[str, Any]:
+    """What the search's own replicates say of trial `number`, or of the best of its `finished` trials (best first)."""
     default = finished.loc[finished["trial"] == 0, "utility_x_healed"]
     scores: dict[str, Any] = {"default_utility_x_healed": default.iloc[0] if len(default) else np.nan}
-    if not finished.empty:
-        selected = finished.iloc[0]
+    mine = finished if number is None else finished[finished["trial"] == number]
+    if not mine.empty:
+        selected = mine.iloc[0]
         scores |= {name: selected[name] for name in (*REPORTED, "trial", "config", "replicates")}
         scores["search_score"] = selected["score"]
         scores["gain"] = selected["utility_x_healed"] - scores["default_utility_x_healed"]
     return scores
 
 
-def _confirmed_scores(fresh: pd.DataFrame, finished: pd.DataFrame) -> dict[str, Any] | None:
-    """What fresh replicates say of the selected trial and of the default; None if it did not run whole on them."""
-    chosen = fresh[fresh["proposed_by"] == "selected"]
-    if chosen.empty:
+def _confirmed_scores(fresh: pd.DataFrame, finished: pd.DataFrame, number: int | None) -> dict[str, Any] | None:
+    """What fresh replicates say of trial `number` and of the default; None if it did not run whole on them."""
+    rows = fresh[fresh["trial"] == number].set_index("replicate").sort_index()
+    if rows.empty:
         return None
-    by_trial = chosen.groupby("trial")["score"].mean().reset_index()
-    number = int(by_trial.sort_values(["score", "trial"], ascending=[False, True])["trial"].iloc[0])
-    rows = chosen[chosen["trial"] == number].set_index("replicate").sort_index()
     default = fresh[fresh["trial"] == 0].set_index("replicate")["utility_x_healed"]
     gain = rows["utility_x_healed"] - default.reindex(rows.index)
     search_score = finished.loc[finished["trial"] == number, "score"].iloc[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rem_study.errors import InputError
 from rem_study.spec import Study
 from rem_study.spec.resolve import read_document, resolve
@@ -24,7 +26,16 @@ def load_resolved(folder: Folder) -> Study:
             raise InputError(f"{path}: methods.{field_name(method)}.space: must be written out, not a path")
     if isinstance(document.get("warm_start"), str):
         raise InputError(f"{path}: warm_start: must be written out, not a path")
-    return resolve(document, str(path), folder)
+    return resolve(_with_race(document), str(path), folder)
+
+
+def _with_race(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a study that was launched before there was a race: it has none, whatever the default is now."""
+    confirm = document.get("confirm")
+    if "race" in document or not isinstance(confirm, dict):
+        return document
+    kept = {name: value for name, value in confirm.items() if name != "top"}
+    return document | {"race": {"replicates": 0}, "confirm": kept}
 
 
 def artifacts(folder: Folder) -> list[Folder]:

@@ -1,9 +1,11 @@
 """What is to run next in the whole grid: originals, then trials of whichever (cell, method) may go.
 
 1. Search: each (cell, method) tries its configurations, one replicate after another.
-2. Confirm: as soon as a (cell, method) is through, its best configurations and the default run on fresh replicates.
-3. Transfer: as soon as a method is through in all cells, each cell's best configuration runs in all other cells, on
-   the same fresh replicates.
+2. Race: as soon as a (cell, method) is through, its best configurations run against the default on fresh replicates
+   (`rem_study.search.race`); which one is exported is known then.
+3. Confirm: that one and the default run on further fresh replicates.
+4. Transfer: as soon as a method's races are over in all cells, what is exported for each runs in all other cells, on
+   the replicates of confirm.
 
 The order in which jobs are handed out may depend on timing; what each job is, and its result, never does.
 
@@ -23,6 +25,7 @@ from typing import Any
 
 from rem_study.search.jobs import Job, OriginalJob, TrialJob
 from rem_study.search.neighbours import neighbours
+from rem_study.search.race import Race
 from rem_study.search.suggest import CellSearch, Score
 from rem_study.spec import Configuration, Study
 from rem_study.spec.study import CorruptionSpec
@@ -62,12 +65,12 @@ class GridPlan:
         self.study = study
         self.cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
         self.corruptions: dict[str, CorruptionSpec] = {c.name: c for c in spec.corruptions}
-        self._searched = range(spec.budget.replicates)
-        self._fresh = range(spec.budget.replicates, spec.budget.replicates + spec.confirm.replicates)
         self._ready = set(originals)
-        wanted = [OriginalJob(name, r) for r in (*self._searched, *self._fresh) for name in self.corruptions]
-        self.originals_total = len(wanted)
-        self._waiting_originals = deque(job for job in wanted if job not in self._ready)
+        self._wanted: set[OriginalJob] = set()
+        self._waiting_originals: deque[OriginalJob] = deque()
+        for replicate in spec.searched:
+            for name in self.corruptions:
+                self._want(OriginalJob(name, replicate))
         self._neighbours = neighbours(self.cells)
         self._searches = {
             (cell, method): CellSearch(
@@ -88,8 +91,10 @@ class GridPlan:
         self._rows: dict[TrialKey, dict[int, dict[str, Any]]] = defaultdict(dict)
         self._states: dict[TrialKey, str] = {}
         self._waiting: dict[Key, deque[TrialJob]] = {key: deque() for key in self._searches}
+        self._races: dict[Key, Race] = {}
         self._confirming: dict[Key, set[TrialKey]] = {}
         self._transferring: dict[str, set[TrialKey]] = {}
+        self._queued: set[TrialJob] = set()
         self._attempts: dict[Job, int] = defaultdict(int)
         self._earlier = earlier
         self.reused: list[dict[str, Any]] = []
@@ -110,8 +115,9 @@ class GridPlan:
 
     @property
     def fresh_total(self) -> int:
-        """Trials of the confirm and transfer phases that are known so far."""
-        return sum(map(len, (*self._confirming.values(), *self._transferring.values())))
+        """Trials of the race, confirm and transfer phases that are known so far."""
+        racing = sum(race.size for race in self._races.values())
+        return racing + sum(map(len, (*self._confirming.values(), *self._transferring.values())))
 
     @property
     def finished(self) -> int:
@@ -129,13 +135,18 @@ class GridPlan:
         return sum(state == "pruned" for state in self._states.values())
 
     @property
+    def originals_total(self) -> int:
+        """Originals that are needed, as far as is known."""
+        return len(self._wanted)
+
+    @property
     def originals_ready(self) -> int:
-        """Originals that can be used."""
-        return len(self._ready)
+        """Those of them that can be used."""
+        return len(self._wanted & self._ready)
 
     @property
     def cells_finished(self) -> int:
-        """Cells in which every method is through with its search and its confirmation."""
+        """Cells in which every method is through with its search, its race and its confirmation."""
         return sum(all(self._through(cell, m) for m in self.study.spec.methods) for cell in self.cells)
 
     def state(self, key: TrialKey) -> str | None:
@@ -169,7 +180,7 @@ class GridPlan:
 
         def remaining_seconds(key: Key) -> float:
             search = self._searches[key]
-            replicates = (search.trials - search.asked) * len(self._searched) + len(self._waiting[key])
+            replicates = (search.trials - search.asked) * len(self.study.spec.searched) + len(self._waiting[key])
             return replicates * pace.get(key[1], 1.0)
 
         while able := [key for key in self._searches if self._runnable(key) or self._may_start(key)]:
@@ -194,7 +205,11 @@ class GridPlan:
         """A replicate has finished (and is in the log)."""
         self._take(row)
         key = trial_key(row)
-        if key not in self._states:
+        if key in self._states:
+            return
+        if key[2] == "race":
+            self._run_race(key[:2])
+        else:
             self._settle(key, row["config"], row.get("proposed_by") or "")
 
     def lost(self, job: Job) -> bool:
@@ -278,34 +293,56 @@ class GridPlan:
     # What comes of it.
 
     def _settle(self, key: TrialKey, configuration: Configuration, proposed_by: str) -> None:
-        """See whether a trial is through, by the replicates that are there; if not, queue its next one."""
-        cell, method, phase, trial = key
-        rows = self._rows[key]
-        replicates = self._searched if phase == "search" else self._fresh
+        """See whether a trial is through, by the replicates that are there; if not, queue its next one.
+
+        Not for the race, whose trials go on in turns.
+        """
+        phase, spec = key[2], self.study.spec
+        replicates = spec.searched if phase == "search" else spec.confirmed
         state, there = None, []
         for replicate in replicates:
-            if replicate not in rows and not self._reuse(key, replicate, configuration, proposed_by):
-                break
-            there.append(rows[replicate])
+            row = self._obtain(key, replicate, configuration, proposed_by)
+            if row is None:
+                return
+            there.append(row)
             if phase == "search":
                 state = self._state_after(key, there, whole=len(there) == len(replicates))
                 if state is not None:
                     break
-        if phase != "search" and len(there) == len(replicates):
-            state = "failed" if any(row["state"] == "failed" for row in there) else "complete"
         if state is None:
-            job = TrialJob(cell, method, phase, trial, replicates[len(there)], configuration, proposed_by)
-            self._waiting[cell, method].append(job)
-            return
-        self._states[key] = state
-        self.settled(key, state)
+            state = "failed" if any(row["state"] == "failed" for row in there) else "complete"
+        self._end(key, state)
         if phase == "search":
             scores = None if state == "failed" else [_score(row) for row in there]
             passes = sum(row["sample_passes"] or 0 for row in there)
-            search = self._searches[cell, method]
-            search.tell(trial, scores, pruned=state == "pruned", sample_passes=passes)
+            search = self._searches[key[0], key[1]]
+            search.tell(key[3], scores, pruned=state == "pruned", sample_passes=passes)
             if search.done:
-                self._confirm((cell, method))
+                self._begin_race((key[0], key[1]))
+
+    def _obtain(
+        self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str
+    ) -> dict[str, Any] | None:
+        """A replicate of a trial, where it has been run; else None, and it is queued."""
+        if replicate in self._rows[key] or self._reuse(key, replicate, configuration, proposed_by):
+            return self._rows[key][replicate]
+        job = TrialJob(*key, replicate, configuration, proposed_by)
+        if job not in self._queued:
+            self._queued.add(job)
+            self._want(OriginalJob(self.cells[job.cell].corruption.name, replicate))
+            self._waiting[job.cell, job.method].append(job)
+        return None
+
+    def _want(self, original: OriginalJob) -> None:
+        """Queue an original that is needed, unless it is there or queued."""
+        if original not in self._wanted:
+            self._wanted.add(original)
+            if original not in self._ready:
+                self._waiting_originals.append(original)
+
+    def _end(self, key: TrialKey, state: str) -> None:
+        self._states[key] = state
+        self.settled(key, state)
 
     def _reuse(self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str) -> bool:
         """Take a replicate from what was run before the study was extended. Whether it is there."""
@@ -329,31 +366,59 @@ class GridPlan:
             return "failed"
         return "pruned" if self._searches[key[0], key[1]].prunes(key[3], scores) else None
 
-    def _confirm(self, key: Key) -> None:
-        """Queue the fresh replicates of what `key` selected; and, if it was the method's last cell, the transfer."""
-        if not self._fresh:
+    def _begin_race(self, key: Key) -> None:
+        """Let the best of a search that is through race the default; see `rem_study.search.race`."""
+        search, spec = self._searches[key], self.study.spec
+        if not search.usable or not spec.confirm.replicates:
             self._confirming[key] = set()
+            self._transfer_if_last(key[1])
             return
+        challengers, default = search.contenders()
+        self._races[key] = Race(challengers[: spec.race.top], default, spec.race.replicates)
+        self._run_race(key)
+
+    def _run_race(self, key: Key) -> None:
+        """Tell a race what is known, queue what it wants next, and see to its winner."""
+        race, search, spec = self._races[key], self._searches[key], self.study.spec
+        moved = True
+        while moved and not race.over:
+            moved, replicate = False, spec.raced[race.rounds_run]
+            for number in race.wanted():
+                proposed_by = "challenger" if number else "default"
+                row = self._obtain((*key, "race", number), replicate, search.configurations[number], proposed_by)
+                if row is not None:
+                    race.tell(number, _score(row).value if row["state"] != "failed" else None)
+                    moved = True
+        for number, state in race.out.items():
+            if (*key, "race", number) not in self._states:
+                self._end((*key, "race", number), state)
+        if race.winner is not None and key not in self._confirming:
+            self._confirm(key, race.winner)
+
+    def _confirm(self, key: Key, winner: int) -> None:
+        """Queue the fresh replicates of what `key` exports; and, if it was the method's last cell, the transfer."""
         cell, method = key
         search = self._searches[key]
-        chosen = dict.fromkeys(search.ranking()[: self.study.spec.confirm.top], "selected")
-        if search.usable:
-            chosen.setdefault(0, "default")
+        chosen = {winner: "selected"}
+        chosen.setdefault(0, "default")
         self._confirming[key] = {(cell, method, "confirm", number) for number in chosen}
         for number, proposed_by in chosen.items():
             self._settle((cell, method, "confirm", number), search.configurations[number], proposed_by)
-        mine = [(name, method) for name in self.cells]
-        if self.study.spec.confirm.everywhere and all(self._searches[one].done for one in mine):
+        self._transfer_if_last(method)
+
+    def _transfer_if_last(self, method: str) -> None:
+        if self.study.spec.confirm.everywhere and all((name, method) in self._confirming for name in self.cells):
             self._transfer(method)
 
     def _transfer(self, method: str) -> None:
         """Queue every candidate for the universal configuration in the cells where it is not confirmed already."""
         candidates: list[tuple[str, Configuration]] = []
         for cell in self.cells:
-            search = self._searches[cell, method]
-            for number in search.ranking()[: self.study.spec.confirm.top]:
-                if all(search.configurations[number] != known for _, known in candidates):
-                    candidates.append((cell, search.configurations[number]))
+            race = self._races.get((cell, method))
+            if race is not None and race.winner is not None:
+                configuration = self._searches[cell, method].configurations[race.winner]
+                if all(configuration != known for _, known in candidates):
+                    candidates.append((cell, configuration))
         default = self.study.spaces[method].defaults
         if all(default != known for _, known in candidates):
             candidates.append(("default", default))
@@ -370,7 +435,7 @@ class GridPlan:
 
     def _through(self, cell: str, method: str) -> bool:
         key = cell, method
-        return self._searches[key].done and all(one in self._states for one in self._confirming.get(key, ()))
+        return key in self._confirming and all(one in self._states for one in self._confirming[key])
 
     def _replay(self) -> None:
         """Ask again for what the log has whole, in any order that the dependencies between cells allow.

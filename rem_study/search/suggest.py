@@ -151,6 +151,22 @@ class CellSearch:
         ]
         return [number for _, number in sorted(complete)]
 
+    def contenders(self) -> tuple[list[int], int | None]:
+        """The complete trials that were ahead of the default (trial 0), best first, each configuration once; and the
+        default, None where it did not come to its end: then all are ahead of it."""
+        ranking = self.ranking()
+        if 0 not in ranking:
+            return self._distinct(ranking), None
+        default = self._results[0].value
+        return self._distinct([number for number in ranking if self._results[number].value > default]), 0
+
+    def _distinct(self, numbers: Sequence[int]) -> list[int]:
+        kept: list[int] = []
+        for number in numbers:
+            if all(self.configurations[number] != self.configurations[other] for other in (0, *kept)):
+                kept.append(number)
+        return kept
+
     def ask(self, known: Configuration | None = None) -> tuple[int, Configuration]:
         """The next trial's number and complete configuration.
 

@@ -1,4 +1,4 @@
-"""How each (cell, method) is searched: budget, sampler, pruner, neighbours, confirmation."""
+"""How each (cell, method) is searched: budget, sampler, pruner, neighbours, race, confirmation."""
 
 from __future__ import annotations
 
@@ -63,15 +63,33 @@ class NeighboursSpec(Frozen):
     )
 
 
-class ConfirmSpec(Frozen):
-    """Fresh replicates for the selected configurations and the default, which no search has seen."""
+class RaceSpec(Frozen):
+    """The best configurations of each (cell, method) against the default, before one of them is exported."""
 
     replicates: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        0, description="how many; 2 or more give intervals; 0: none"
+        4,
+        description="fresh replicates that a challenger runs on, 2 or more, unless it drops out before; what is not "
+        "ahead of the default beyond its noise is not exported; 0: no race, the search's best is",
     )
-    top: PositiveInt = Field(1, description="how many of each (cell, method)'s best configurations are confirmed")
+    top: PositiveInt = Field(
+        3, description="how many challengers there are at most: the search's best that were ahead of the default there"
+    )
+
+    @model_validator(mode="after")
+    def _noisy(self) -> RaceSpec:
+        if self.replicates == 1:
+            raise ValueError("replicates: one says nothing of noise; 0 for no race, or 2 or more")
+        return self
+
+
+class ConfirmSpec(Frozen):
+    """Further fresh replicates for what is exported and the default, which neither search nor race has seen."""
+
+    replicates: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        3, description="how many; 2 or more give intervals; 0: none"
+    )
     everywhere: bool = Field(
-        False, description="also run what is confirmed in one cell in all the others, for the universal configuration"
+        False, description="also run what is exported for one cell in all the others, for the universal configuration"
     )
 
     @model_validator(mode="after")

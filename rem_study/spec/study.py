@@ -12,7 +12,7 @@ from rem_study.spec.data import DataSpec
 from rem_study.spec.frozen import Frozen, Int, NotNegative, PositiveInt, Share
 from rem_study.spec.model import ModelSpec, ResNet9Spec
 from rem_study.spec.original import OriginalSpec, Precision, RecipeSpec
-from rem_study.spec.search import BudgetSpec, ConfirmSpec, NeighboursSpec, PrunerSpec, SamplerSpec
+from rem_study.spec.search import BudgetSpec, ConfirmSpec, NeighboursSpec, PrunerSpec, RaceSpec, SamplerSpec
 from rem_study.spec.space import Configuration, SearchSpace
 
 PathOrSpace = Annotated[
@@ -118,6 +118,7 @@ class StudySpec(Frozen):
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()
     neighbours: NeighboursSpec = NeighboursSpec()
+    race: RaceSpec = RaceSpec()
     confirm: ConfirmSpec = ConfirmSpec()
     warm_start: PathOrStarts | None = Field(
         None,
@@ -158,12 +159,33 @@ class StudySpec(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _reported_apart(self) -> StudySpec:
+        if self.race.replicates and not self.confirm.replicates:
+            raise ValueError("confirm.replicates: a race needs 1 or more, for scores on replicates that did not choose")
+        return self
+
+    @model_validator(mode="after")
     def _prunable(self) -> StudySpec:
         if self.pruner.name != "none" and self.sampler.name == "nsga2":
             raise ValueError("pruner.name: nsga2 has two objectives, and Optuna prunes with one only")
         if self.pruner.name != "none" and self.budget.replicates == 1:
             raise ValueError("pruner.name: a trial of one replicate (budget.replicates) has nothing to stop before")
         return self
+
+    @property
+    def searched(self) -> range:
+        """The replicates of the search."""
+        return range(self.budget.replicates)
+
+    @property
+    def raced(self) -> range:
+        """The replicates of the race."""
+        return range(self.searched.stop, self.searched.stop + self.race.replicates)
+
+    @property
+    def confirmed(self) -> range:
+        """The replicates of the confirm and transfer phases."""
+        return range(self.raced.stop, self.raced.stop + self.confirm.replicates)
 
     def plain(self) -> dict[str, Any]:
         """The study as plain values, fit for a YAML file that `load_study` reads again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rem_study.search.race import longest_race
 from rem_study.spec import load_study
 from rem_study.study.preflight import preflight
 
@@ -15,7 +16,7 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     spec = study.spec
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
-    originals = len(spec.corruptions) * (replicates + fresh)
+    originals = f"{'at most ' if spec.race.replicates else ''}{len(spec.corruptions) * spec.confirmed.stop}"
     lines = [
         f"{spec.name}: {spec.data.name}, {spec.model.name}, objective {spec.objective}, protocol {spec.protocol}",
         f"cells      {cells} = {len(spec.corruptions)} corruptions x {len(spec.discovery_rates)} discovery rates",
@@ -25,19 +26,23 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     limit = "at most " if spec.budget.sample_passes else ""
     for method, space in study.spaces.items():
         a_cell = study.trials(method)
-        confirmed = min(spec.confirm.top + 1, a_cell) if fresh else 0
-        if spec.confirm.everywhere:  # every cell's selected ones and the default, unless some are the same
-            confirmed = cells * min(spec.confirm.top, a_cell - 1) + 1
+        challengers = min(spec.race.top, a_cell - 1) if spec.race.replicates else 0
+        confirmed = min(2, a_cell) if fresh else 0
+        if spec.confirm.everywhere:  # every cell's selected one and the default, unless some are the same
+            confirmed = cells * min(1, a_cell - 1) + 1
         total += cells * a_cell
-        runs = cells * (a_cell * replicates + confirmed * fresh)
+        racing = longest_race(challengers, spec.race.replicates)
+        runs = cells * (a_cell * replicates + racing + confirmed * fresh)
         rows += runs
         epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
-        again = f", then {confirmed} on fresh replicates" if confirmed else ""
+        again = f", at most {challengers} race the default" if challengers else ""
+        again += f", then {confirmed} on fresh replicates" if confirmed else ""
         lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
-    epochs += originals * spec.original.epochs
+    epochs += len(spec.corruptions) * spec.confirmed.stop * spec.original.epochs
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
-    lines.append(f"trials     {limit}{total}, each on {each}: about {rows} rows in trials.parquet")
+    most = "at most" if spec.race.replicates else "about"
+    lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
     lines.append(
-        f"cost       about {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
+        f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )
     return "\n".join(lines)

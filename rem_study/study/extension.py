@@ -1,8 +1,8 @@
 """Whether a study may become another one and keep what it has run.
 
 It may if every result stays what it was, and nothing that was promised is taken back: more trials, replicates, sample
-passes or confirmation; methods, corruptions and discovery rates that are new. What then comes out equals the larger
-study launched at once; `rem_study.search.plan` says how.
+passes, races or confirmation; methods, corruptions and discovery rates that are new. What then comes out equals the
+larger study launched at once; `rem_study.search.plan` says how.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 from rem_study.spec import StudySpec, cell_name
 
 MAY_CHANGE = (
-    "a study that has run may get more trials, replicates, sample_passes and confirm, "
+    "a study that has run may get more trials, replicates, sample_passes, race and confirm, "
     "and further methods, corruptions and discovery_rates"
 )
 
 _GROWING = (
     ("budget", "replicates"),
     ("budget", "sample_passes"),
+    ("race", "replicates"),
+    ("race", "top"),
     ("confirm", "replicates"),
-    ("confirm", "top"),
     ("confirm", "everywhere"),
 )
 _ADDED_TO = ("methods", "corruptions", "discovery_rates")

@@ -137,7 +137,7 @@ def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
     return [
         OriginalJob(corruption.name, replicate)
         for corruption in study.spec.corruptions
-        for replicate in range(study.spec.budget.replicates + study.spec.confirm.replicates)
+        for replicate in range(study.spec.confirmed.stop)
         if store.has(Setting(study.spec, corruption, replicate).key())
     ]
 

@@ -79,11 +79,11 @@ def _cells(study: Study) -> int:
 
 def _head(study: Study, trials: Mapping[TrialKey, _Trial], originals: int) -> str:
     states = Counter(trial.state for trial in trials.values())
-    needed = len(study.spec.corruptions) * (study.spec.budget.replicates + study.spec.confirm.replicates)
+    needed = len(study.spec.corruptions) * study.spec.confirmed.stop
     return (
         f"{study.spec.name}: {len(trials)} of {_total(study) * _cells(study)} trials finished, "
         f"{states['failed']} failed, {states['pruned']} pruned, "
-        f"{originals} of {needed} originals trained here"
+        f"{originals} of {'at most ' if study.spec.race.replicates else ''}{needed} originals trained here"
     )
 
 
@@ -147,6 +147,6 @@ def _notes(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
 
 
 def _fresh(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How much of the confirmation and the transfer is there; nothing while they have not begun."""
+    """How much of the race, the confirmation and the transfer is there; nothing while they have not begun."""
     done = Counter(row["phase"] for row in rows if row["phase"] != "search")
     return [f"{phase}: {count} replicates so far" for phase, count in done.items()]

@@ -188,10 +188,15 @@ class _Task:
 
 
 def _merged(tasks: Sequence[_Task]) -> list[tuple[_Task, int]]:
-    """One task a trial, at the place of its first; with each, how many it stands for."""
+    """One task a trial, at the place of its first; with each, how many it stands for.
+
+    Not across another action: what was recorded after `supersede` must not be written before it.
+    """
     merged: dict[object, tuple[_Task, int]] = {}
+    actions = 0
     for task in tasks:
-        key = task.trial or id(task)
+        actions += task.trial is None
+        key = actions, task.trial
         if key in merged:
             before, count = merged[key]
             task = _Task(trial=task.trial, rows=before.rows + task.rows, state=task.state or before.state)

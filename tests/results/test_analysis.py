@@ -79,7 +79,8 @@ def test_a_cell_whose_every_trial_failed_has_a_row_that_says_so() -> None:
         ([row(0, state="pruned"), row(1)], "default not finished"),
         ([row(0, score=0.1, report=0.1), row(1, score=0.2, report=0.2)], ""),
         ([row(0)], ""),  # nothing was searched, so nothing could be gained
-        ([row(0, score=0.6), row(1, score=0.5)], "no gain over the default"),
+        ([row(0, score=0.6), row(1, score=0.5)], ""),  # the default itself
+        ([row(0, score=0.6), row(1, score=0.7)], "no gain over the default"),
     ],
 )
 def test_health_names_what_is_wrong_with_a_cell(rows: list[dict[str, Any]], health: str) -> None:
@@ -202,7 +203,11 @@ def test_best_names_each_cells_configuration_and_its_run() -> None:
             "rem": {
                 "config": {"name": "B"},
                 "utility_x_healed": {"mean": 0.8, "low": None, "high": None},
+                "chosen": "search",
+                "default_utility_x_healed": 0.2,
+                "gain": {"mean": pytest.approx(0.6), "low": None, "high": None},
                 "replicates": 1,
+                "samples": {"healed": None, "utility": None},
                 "trial": 1,
                 "mlflow_run_id": "run-0.2-B",
             }

@@ -88,21 +88,44 @@ def test_confirmed_scores_replace_those_of_the_search_and_say_what_was_lost():
     assert told["replicates"] == 2 and told["utility_x_healed"]["low"] == cell["utility_x_healed_low"]
 
 
-def test_of_several_that_were_confirmed_the_best_by_the_selection_split_is_reported():
+def raced(trial: int, *scores: float, proposed_by: str = "challenger") -> list[dict]:
+    return [row(trial, 2 + n, score, score, phase="race", proposed_by=proposed_by) for n, score in enumerate(scores)]
+
+
+def test_what_won_the_race_is_reported_by_replicates_that_neither_search_nor_race_has_seen():
     frame = trials(
         *(row(n, 0, 0.5 + n / 10, 0.5) for n in range(3)),
-        *confirmed(2, 0.9, 0.9, scores=0.4),
-        *confirmed(1, 0.3, 0.3, scores=0.6),  # better where one may look, worse where one reports
-        *confirmed(0, 0.2, 0.2, proposed_by="default", scores=0.99),  # the default is a yardstick, not a candidate
+        *raced(2, 0.1, 0.1),  # the search's best
+        *raced(1, 0.99, 0.99),
+        *raced(0, 0.5, 0.5, proposed_by="default"),
+        *confirmed(1, 0.6, 0.7),
+        *confirmed(0, 0.4, 0.4, proposed_by="default"),
     )
     cell = only(selection.cells_frame(frame))
-    assert cell["trial"] == 1 and cell["utility_x_healed"] == pytest.approx(0.3)
+    assert (cell["trial"], cell["chosen"], cell["race_replicates"], cell["replicates"]) == (1, "race", 2, 2)
+    assert cell["utility_x_healed"] == pytest.approx(0.65) and cell["gain"] == pytest.approx(0.25)
+    told = best_document.best("toy", "score_oracle", frame, selection.cells_frame(frame))["cells"][0]["methods"]["rem"]
+    assert told["chosen"] == "race" and told["default_utility_x_healed"] == pytest.approx(0.4)
+    assert told["gain"] == {"mean": cell["gain"], "low": cell["gain_low"], "high": cell["gain_high"]}
+
+
+def test_a_default_that_no_challenger_beat_is_exported_and_no_fault():
+    frame = trials(
+        *(row(n, 0, 0.5 + n / 10, 0.5) for n in range(3)),
+        *(raced(2, 0.6, 0.1) + raced(1, 0.2) + raced(0, 0.5, 0.5, proposed_by="default")),
+        *confirmed(0, 0.4, 0.5),
+    )
+    cell = only(selection.cells_frame(frame))
+    assert (cell["trial"], cell["chosen"], cell["race_replicates"]) == (0, "default", 2)
+    assert (cell["gain"], cell["gain_low"], cell["gain_high"], cell["health"]) == (0, 0, 0, "")
+    assert cell["utility_x_healed"] == cell["default_utility_x_healed"] == pytest.approx(0.45)
 
 
 def test_a_selection_that_failed_on_fresh_replicates_keeps_the_searchs_scores_and_no_interval():
     rows = confirmed(1, 0.6, 0.8)
     rows[1] |= {"state": "failed", "error": "NaN", "utility_x_healed": None}
-    cell = only(selection.cells_frame(trials(row(0, 0, 0.5), row(1, 0, 0.9, 0.9), *rows)))
+    searched = (row(0, 0, 0.5), row(1, 0, 0.9, 0.9), row(2, 0, 0.95, 0.95))  # the last one lost the race
+    cell = only(selection.cells_frame(trials(*searched, *rows)))
     assert cell["utility_x_healed"] == pytest.approx(0.9) and np.isnan(cell["utility_x_healed_low"])
 
 

@@ -86,7 +86,8 @@ def study(methods: tuple[str, ...] = ("npo", "retrain"), **fields):
         "methods": {name: {} for name in methods} | (methods if isinstance(methods, dict) else {}),
         "budget": budget,
     }
-    return resolve(document | fields, "t.yaml", Path())
+    fresh = {"race": {"replicates": 0}, "confirm": {"replicates": 0}}
+    return resolve(document | fresh | fields, "t.yaml", Path())
 
 
 def outcome(job: TrialJob) -> dict:
@@ -124,7 +125,8 @@ EVERYTHING = {
     "budget": {"trials": 8, "replicates": 3, "in_flight": 2},
     "pruner": {"name": "median", "startup_trials": 2},
     "neighbours": {"from_trial": 3},
-    "confirm": {"replicates": 2, "top": 2, "everywhere": True},
+    "race": {"replicates": 3, "top": 2},
+    "confirm": {"replicates": 2, "everywhere": True},
 }
 
 
@@ -160,7 +162,7 @@ def test_the_whole_study_is_the_same_on_any_number_of_workers_and_after_a_stop(s
     if sampler == "nsga2":
         fields |= {"pruner": {"name": "none"}}
     whole = keyed(run(GridPlan(study(**fields), [], [])))
-    assert {key[2] for key in whole} == {"search", "confirm", "transfer"}
+    assert {key[2] for key in whole} == {"search", "race", "confirm", "transfer"}
     for workers, timing in [(2, 1), (4, 2), (4, 3)]:
         assert keyed(run(GridPlan(study(**fields), [], []), workers=workers, timing=timing)) == whole
     rows = run(GridPlan(study(**fields), [], []), stop_after=40, workers=3, timing=4)
@@ -172,11 +174,11 @@ def test_the_whole_study_is_the_same_on_any_number_of_workers_and_after_a_stop(s
 def test_what_is_confirmed_in_one_cell_runs_in_every_cell_on_the_same_fresh_replicates():
     places = {}
     for one in run(GridPlan(study(**EVERYTHING), [], [])):
-        if one["phase"] != "search":
+        if one["phase"] in ("confirm", "transfer"):
             key = one["method"], json.dumps(one["config"], sort_keys=True)
             places.setdefault(key, []).append((one["cell"], one["replicate"]))
     cells = GridPlan(study(**EVERYTHING), [], []).cells
-    assert all(sorted(ran) == sorted((cell, r) for cell in cells for r in (3, 4)) for ran in places.values())
+    assert all(sorted(ran) == sorted((cell, r) for cell in cells for r in (6, 7)) for ran in places.values())
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "nsga2"])

@@ -40,13 +40,16 @@ SMALL: dict[str, Any] = {
     "discovery_rates": [0.1, 1.0],
     "methods": {"npo": {}},
     "budget": {"trials": 6, "replicates": 2},
+    "race": {"replicates": 0},
+    "confirm": {"replicates": 0},
 }
 ALL_ON: dict[str, Any] = {
     "budget": {"trials": 6, "replicates": 2, "in_flight": 2},
     "sampler": {"startup_trials": 2},
     "pruner": {"name": "median", "startup_trials": 2},
     "neighbours": {"from_trial": 3},
-    "confirm": {"replicates": 2, "top": 2, "everywhere": True},
+    "race": {"replicates": 3, "top": 2},
+    "confirm": {"replicates": 2, "everywhere": True},
 }
 MORE_TRIALS = {"budget.trials": 9}
 MORE_REPLICATES = {"budget.replicates": 3}
@@ -151,7 +154,8 @@ EXTENSIONS: dict[str, dict[str, Any]] = {
     "a rate between": {"discovery_rates": [0.1, 0.5, 1.0]},
     "a corruption": {"corruptions": [*SMALL["corruptions"], {"name": "interclass_confusion", "samples": 20}]},
     "more confirmation": {"confirm.replicates": 3},
-    "more that are confirmed": {"confirm.top": 3},
+    "a longer race": {"race.replicates": 4, "confirm.replicates": 2},
+    "more that race": {"race.top": 3},
     "all at once": MORE_TRIALS
     | MORE_REPLICATES
     | {"methods.ascent": {}, "discovery_rates": [1.0, 0.3, 0.1], "confirm.replicates": 3},
@@ -195,11 +199,12 @@ def test_with_each_sampler_the_extended_study_equals_the_whole(tmp_path, sampler
     "change",
     [
         {"confirm": {"replicates": 2}},
-        {"confirm": {"replicates": 2, "top": 2, "everywhere": True}},
+        {"confirm": {"replicates": 2, "everywhere": True}},
+        {"race": {"replicates": 3}, "confirm": {"replicates": 2}},
         {"budget.sample_passes": 200},
         {"budget.sample_passes": None},
     ],
-    ids=["confirmation", "confirmation everywhere", "more sample passes", "no limit of them"],
+    ids=["confirmation", "confirmation everywhere", "a race", "more sample passes", "no limit of them"],
 )
 def test_what_was_off_or_limited_is_added(tmp_path, change):
     limited = {"budget.sample_passes": 60} if "budget.sample_passes" in change else {}
@@ -389,7 +394,7 @@ FORBIDDEN: dict[str, tuple[dict[str, Any], str]] = {
     "fewer replicates": ({"budget.replicates": 1}, r"budget\.replicates \(2 there, 1 here\)"),
     "fewer sample passes": ({"budget.sample_passes": 99}, r"budget\.sample_passes \(none there, 99 here\)"),
     "in flight": ({"budget.in_flight": 2}, r"budget\.in_flight \(1 there, 2 here\)"),
-    "less confirmation": ({"confirm": {}}, r"confirm\.replicates \(1 there, 0 here\)"),
+    "less confirmation": ({"confirm": {"replicates": 0}}, r"confirm\.replicates \(1 there, 0 here\)"),
     "a method gone": ({"methods": {"ascent": {}}}, r"methods\.npo \(gone\)"),
     "a corruption gone": ({"corruptions": SMALL["corruptions"][:1]}, r"corruptions\.random_label \(gone\)"),
     "a rate gone": ({"discovery_rates": [1.0]}, r"discovery_rates\.0\.1 \(gone\)"),
