@@ -36,11 +36,13 @@ COLUMNS = {
     "method": "its name",
     "trial": "number within (cell, method, phase), from 0; in the search 0 is the default configuration, and a "
     "confirmed trial keeps its number",
-    "phase": "`search`, `confirm` (the selected and the default configuration on fresh replicates), `transfer` (other "
-    "cells' winners on the same)",
+    "phase": "`search`, `race` (the search's best against the default on fresh replicates), `confirm` (what is "
+    "exported and the default on further ones), `transfer` (other cells' exports on the same)",
     "proposed_by": "where the configuration comes from: `default`, the sampler's name, a neighbouring cell, `warm "
-    "start: CELL`; in `confirm` `selected` or `default`; in `transfer` the cell that it won",
-    "replicate": "number of the set of seeds, from 0; those of `confirm` follow those of the search",
+    "start: CELL`; in `race` `challenger` or `default`; in `confirm` `selected` or `default`; in `transfer` the "
+    "cell that exports it",
+    "replicate": "number of the set of seeds, from 0; those of `race` follow those of the search, "
+    "those of `confirm` and `transfer` these",
     "state": "`complete`, `pruned` (given up early) or `failed` (`error` says why)",
     "config": "the whole configuration, JSON with sorted keys",
     "memorised": "share of the corrupted training samples to which the original gives their wrong label",
@@ -75,6 +77,9 @@ CELL_COLUMNS = {
     "trial": "number of the selected search trial",
     "config": "the selected configuration, JSON",
     "search_score": "its mean `score` in the search, by which it was selected",
+    "chosen": "how `config` was: `default` (nothing was ahead of it beyond its noise), `race` (it was), or `search` "
+    "(the search's best, where no race was asked for)",
+    "race_replicates": "fresh replicates that the race went over; 0: nothing had been ahead of the default, or no race",
     "shrinkage": "`search_score` minus its mean `score` on fresh replicates: how much selecting flattered it",
     "healed_samples": "corrupted samples behind `healed`, all replicates together; null where one did not record it",
     "healed_discovered_samples": "those of them behind `healed_discovered`",
@@ -112,9 +117,11 @@ BEST = """
 | `universal` | by method, the one configuration for the whole grid: `config`, `utility_x_healed`, `worst_regret`: \
 how much worse it is than the cell's own choice, where it is worst |
 | `cells` | a list; each has `corruption`, `discovery_rate`, `regularity` (measured, or null) and `methods` |
-| `cells[].methods` | by method: `config`, `utility_x_healed`, `replicates`, `trial`, `mlflow_run_id` |
+| `cells[].methods` | by method: `config`, `utility_x_healed`, `chosen` (`default`, `race` or `search`), \
+`default_utility_x_healed`, `gain` over it, `replicates` and `samples` (`healed`, `utility`) \
+that all this stands on, `trial`, `mlflow_run_id` |
 
-`utility_x_healed` has `mean`, `low` and `high`; the last two are null where nothing was confirmed on fresh
+`utility_x_healed` and `gain` have `mean`, `low` and `high`; the last two are null where nothing was confirmed on fresh
 replicates.
 """
 

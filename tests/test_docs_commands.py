@@ -290,6 +290,8 @@ STRANGE = {
     "discovery_rates": [0.5],
     "methods": ["shrink"],
     "budget": {"trials": 2},
+    "race": {"replicates": 0},
+    "confirm": {"replicates": 0},
 }
 
 

@@ -85,6 +85,17 @@ def over_replicates(row: pd.Series) -> str:
     return f"{low:.3f} to {high:.3f} ({int(row['replicates'])})"
 
 
+def chosen(row: pd.Series) -> str:
+    """How the exported configuration was chosen: `the default; raced on 2`, `won the race on 4`, `search's best`."""
+    rounds = row["race_replicates"]
+    raced = "" if pd.isna(rounds) or not rounds else f" on {int(rounds)}"
+    if not isinstance(row["chosen"], str):
+        return "–"
+    if row["chosen"] == "default":
+        return f"the default; raced{raced}" if raced else "the default"
+    return f"won the race{raced}" if row["chosen"] == "race" else "search's best"
+
+
 def share(value: float, samples: float, few: bool) -> str:
     """`0.933 (n 30)`: a share and how many samples it is of, where that is known; of too few, only that."""
     if few and pd.notna(value):

@@ -13,6 +13,7 @@ from rem_study.report import heat_maps as figures
 from rem_study.report.html import (
     absent,
     cell_link,
+    chosen,
     counted,
     duration,
     folded,
@@ -125,6 +126,7 @@ def searched_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> s
         _named(row, names)
         | {
             "default": number(row["default_utility_x_healed"]),
+            "exported": chosen(row),
             "gain": interval(row, "gain", "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
             "sample passes": large(row["sample_passes"]),
@@ -132,7 +134,7 @@ def searched_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> s
         }
         for _, row in cells.iterrows()
     ]
-    return table(rows, text=["cell", "method", "health"])
+    return table(rows, text=["cell", "method", "exported", "health"])
 
 
 def _shares(cells: pd.DataFrame, column: str) -> list[str]:
@@ -147,12 +149,13 @@ def selected_table(cells: pd.DataFrame) -> str:
             "cell": cell_link(row["cell"]),
             "method": method_html(row["method"]),
             "utility × healed": interval(row),
+            "exported": chosen(row),
             "trial": "–" if pd.isna(row["trial"]) else str(row["trial"]),
             "configuration": configuration(row["config"]),
         }
         for _, row in cells.iterrows()
     ]
-    return table(rows, text=["cell", "method", "configuration"], best=won(cells))
+    return table(rows, text=["cell", "method", "exported", "configuration"], best=won(cells))
 
 
 def universal_table(best: Any) -> str:

@@ -161,7 +161,10 @@ class StudySpec(Frozen):
     @model_validator(mode="after")
     def _reported_apart(self) -> StudySpec:
         if self.race.replicates and not self.confirm.replicates:
-            raise ValueError("confirm.replicates: a race needs 1 or more, for scores on replicates that did not choose")
+            raise ValueError(
+                "confirm.replicates: after a race, 1 or more, for scores on replicates that did not choose "
+                "(race.replicates: 0 goes without both)"
+            )
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ STUDY: dict[str, Any] = {
     "discovery_rates": [0.5, 1.0],
     "methods": ["rem", "npo"],
     "budget": {"trials": 4, "replicates": 2, "in_flight": 2},
+    "race": {"replicates": 0},
+    "confirm": {"replicates": 0},
     "resources": {"concurrent": 2},
 }
 ROWS = 4 * 2 * 4 * 2

@@ -96,6 +96,7 @@ def tiny() -> Study:
         "original": {"epochs": 2, "batch_size": 64},
         "methods": {"finetune": {}, "rem": {"fixed": {"epochs": 2}}},
         "budget": {"trials": 2, "replicates": 2},
+        "race": {"replicates": 0},
         "confirm": {"replicates": 0},
     }
     return resolve(TINY | changes, "tiny.yaml", Path())

@@ -18,7 +18,8 @@ ALL_ON = {
     "budget": {"trials": 8, "replicates": 3, "in_flight": 2},
     "pruner": {"name": "median", "startup_trials": 2},
     "neighbours": {"from_trial": 3},
-    "confirm": {"replicates": 2, "top": 2, "everywhere": True},
+    "race": {"replicates": 3, "top": 2},
+    "confirm": {"replicates": 2, "everywhere": True},
 }
 
 
@@ -58,7 +59,7 @@ def test_tables_and_best_are_equal_on_any_number_of_workers(folders, workers):
 @pytest.mark.slow
 def test_everything_was_on(folders):
     trials = pd.read_parquet(folders[4] / "trials.parquet")
-    assert set(trials["phase"]) == {"search", "confirm", "transfer"}
+    assert set(trials["phase"]) == {"search", "race", "confirm", "transfer"}
     assert (trials["state"] == "pruned").any()
     assert trials["proposed_by"].str.contains("@").any()
     cells = pd.read_parquet(folders[4] / "cells.parquet")

@@ -126,8 +126,9 @@ def test_what_the_folder_of_another_study_or_of_other_code_holds_is_named_not_mi
     assert process.returncode == 2
     assert errors.splitlines() == [
         f"error: {other}: {copied} holds another study; it differs in budget.trials (4 there, 3 here), "
-        "seed (0 there, 1 here); a study that has run may get more trials, replicates, sample_passes and confirm, and "
-        "further methods, corruptions and discovery_rates; for this choose another --name, or remove the folder"
+        "seed (0 there, 1 here); a study that has run may get more trials, replicates, sample_passes, race and "
+        "confirm, and further methods, corruptions and discovery_rates; for this choose another --name, or remove "
+        "the folder"
     ]
     (segment,) = segments(copied / "log")
     lines = segment.read_bytes().split(b"\n")

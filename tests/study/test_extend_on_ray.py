@@ -31,11 +31,13 @@ BEFORE = {
     "discovery_rates": [0.5],
     "budget": {"trials": 6, "replicates": 2},
     "sampler": {"startup_trials": 2},
+    "race": {"replicates": 2},
     "confirm": {"replicates": 1},
 }
 AFTER = BEFORE | {
     "methods": ["npo", "ascent"],
     "budget": {"trials": 7, "replicates": 3},
+    "race": {"replicates": 3},
     "confirm": {"replicates": 2},
 }
 

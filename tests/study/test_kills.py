@@ -29,6 +29,7 @@ SEED = 20_26
 ALL_PHASES = {
     "budget": {"trials": 3, "replicates": 2, "in_flight": 2},
     "pruner": {"name": "median"},
+    "race": {"replicates": 2},
     "confirm": {"replicates": 1, "everywhere": True},
 }
 
@@ -37,7 +38,7 @@ ALL_PHASES = {
 def undisturbed(local_ray, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed")
     outcome = launch(study_file(root, **ALL_PHASES), root, worker=Cheap)
-    assert outcome.done and set(trials(outcome.folder)["phase"]) == {"search", "confirm", "transfer"}
+    assert outcome.done and set(trials(outcome.folder)["phase"]) == {"search", "race", "confirm", "transfer"}
     return outcome.folder
 
 

@@ -31,6 +31,8 @@ TINY = {
     "discovery_rates": [0.5],
     "methods": {"rem": {"fixed": {"epochs": 2}}, "npo": {}, "retrain": {}},
     "budget": {"trials": 3, "replicates": 2},
+    "race": {"replicates": 0},
+    "confirm": {"replicates": 0},
     "resources": {"concurrent": 2},
 }
 ROWS = 2 * (3 + 3 + 1) * 2

@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corruptions": [{"name": "poison", "samples": 12}],
         "methods": {"rem": {"fixed": {"epochs": 2, "erase_mode": "drop"}}},
         "budget": {"trials": 2, "replicates": 1},
+        "race": {"replicates": 0},
         "confirm": {"replicates": 0},
     }
     study = resolve(TINY | changes, "tiny.yaml", Path())

@@ -21,6 +21,7 @@ STUDY = {
     "discovery_rates": [0.1, 1.0],
     "methods": ["rem", "npo"],
     "budget": {"trials": 2, "replicates": 2},
+    "race": {"replicates": 0},
     "confirm": {"replicates": 3},
 }
 
