@@ -110,7 +110,7 @@ def exported(rows: pd.DataFrame) -> int | None:
 
 
 def _race(rows: pd.DataFrame, selected: float, over: bool) -> dict[str, Any]:
-    """How the selected trial was chosen, and on how many fresh replicates at most; `over`: if there was a race, it is."""
+    """How the selected trial was chosen, and on how many fresh replicates at most; `over`: no race is under way."""
     raced = rows[rows["phase"] == "race"]
     if math.isnan(selected):
         return {"chosen": None}
