@@ -19,8 +19,8 @@ names the file and the field, before anything is run.
 
 - **Ids** say which training samples are known to be corrupted: numbers from 0 in the order of the data (rows; for an
   image folder as torchvision's `ImageFolder` counts, a stray file that is left out included), or names of files. A
-  column `given_label`, where there is one, must be what the data have in every row: that tells ids that are meant for other
-  data. `--id-column NAME` (in a study `id_column` of `given`) says which column holds them.
+  column `given_label`, where there is one, must be what the data have in every row: that tells ids that are meant for
+  other data. `--id-column NAME` (in a study `id_column` of `given`) says which column holds them.
 - **Checkpoints** are opened with `torch.load(weights_only=True)`; nothing in them is run. `--weights KEY` says which
   state dict is meant. The healed one keeps the names, and the key above them.
 - **Parquet's** columns: `--data '{name: parquet, root: DIR, columns: {image: img, label: fine_label}}'`.

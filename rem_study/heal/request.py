@@ -86,14 +86,14 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     data = _data_spec(request.data)
     output, report = _destinations(request, data)
     attempts = _candidates(request)
-    checkpoint = read_checkpoint(request.checkpoint)
+    checkpoint = read_checkpoint(request.checkpoint, request.weights)
     dataset = _load_data(request, data)
     given = _read_ids(request, dataset)
     ids, clean_labels = given.ids, given.clean_labels
     recipe = _recipe(request.original)
     architecture = load_architecture(request.model, dataset, checkpoint, request.seed)
     healing, recommendation, tries = _heal_best(request, attempts, architecture, dataset, ids, clean_labels, recipe)
-    state = {architecture.prefix + name: value for name, value in healing.network.state_dict().items()}
+    state = architecture.in_checkpoint(healing.network)
     asked = {
         "checkpoint": str(request.checkpoint),
         "healed_checkpoint": str(output),
@@ -107,14 +107,14 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     }
     facts = report_facts(asked, dataset, len(ids), recommendation, recipe, healing, tries)
     for path, content in (
-        (output, encode_checkpoint(output, checkpoint, state)),
+        (output, encode_checkpoint(output, architecture.checkpoint, state)),
         (report, (json.dumps(facts, indent=2) + "\n").encode()),
     ):
         try:
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    notes = [*dataset.notes, *(f"{one_line(request.ids)}: {note}" for note in given.notes)]
+    notes = [*architecture.notes(), *dataset.notes, *(f"{one_line(request.ids)}: {note}" for note in given.notes)]
     return HealOutcome(output, report, report_lines(facts, recommendation), find_warnings(healing), notes)
 
 

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from doubles.docs import ROOT
-from inputs import data_cases, ids_cases
+from inputs import checkpoint_cases, data_cases, ids_cases
 from inputs.case import Case, heal, parts, row
 
 from rem_study.data import load_dataset
@@ -18,7 +19,7 @@ from rem_study.spec.corruption import GivenSpec
 PAGE = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
 UNSTABLE = ("no Parquet file", "half an image")
 """Inputs whose message is another library's, in the words of its version."""
-CASES = [*ids_cases.CASES, *data_cases.CASES]
+CASES = [*ids_cases.CASES, *checkpoint_cases.CASES, *data_cases.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -40,6 +41,12 @@ def test_an_input_is_taken_or_refused_in_one_line(case: Case, tmp_path: Path, mo
         assert note in result.stderr
     notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
     assert bool(notes) == bool(case.notes), notes
+    if "keys" in case.extra:
+        healed = torch.load(tmp_path / "healed.pt", weights_only=True)
+        for key in case.extra["keys"]:
+            assert list(healed) == [key]
+            healed = healed[key]
+        assert list(healed) == checkpoint_cases.expected_names(case, tmp_path)
     if case.kind in data_cases.KINDS and case.what != "bool images":
         dataset = load_dataset(_data_spec(str(given["data"])))
         pairs = zip(parts()["train_images"], parts()["train_labels"], strict=True)
