@@ -275,7 +275,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option(
     "--model",
     required=True,
-    help="resnet9, vit, torchvision/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
+    help="resnet9, vit, torchvision/NAME, timm/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
     "or package.module:factory, which is called without arguments.",
 )
 @click.option(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from rem_study.data import Dataset
 from rem_study.errors import InputError
@@ -125,7 +126,8 @@ def _candidates(text: str, dataset: Dataset) -> list[tuple[str, Callable[[int], 
     is_mapping = text.lstrip().startswith("{")
     if ":" in text and not is_mapping:
         factory = _import_factory(text)
-        return [(text, lambda seed: _call_factory(text, factory, seed))]
+        images = tuple(dataset.train_images.shape[1:])
+        return [(text, lambda seed: _call_factory(text, factory, seed, images))]
     document = load_yaml(text, "--model") if is_mapping else {"name": text}
     spec = validate(_Model, {"model": document}, "--model").model
     specs = [spec]
@@ -156,16 +158,39 @@ def _import_factory(text: str) -> Callable[[], object]:
     return factory
 
 
-def _call_factory(text: str, factory: Callable[[], object], seed: int) -> nn.Module:
+def _call_factory(text: str, factory: Callable[[], object], seed: int, images: tuple[int, ...]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             network = factory()
         except Exception as error:  # as above
             raise InputError(f"--model: {text}(): {_reason(error)}") from None
+        if isinstance(network, nn.Module):
+            _finish(network, text, images)
     if not isinstance(network, nn.Module):
         raise InputError(f"--model: {text}() gives {type(network).__name__}, no torch.nn.Module")
     return network
+
+
+@torch.no_grad()
+def _finish(network: nn.Module, text: str, images: tuple[int, ...]) -> None:
+    """Give lazy layers their sizes, from an image; let no weight be bound to a graph, as old weight norms leave it."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
+    if not any(is_lazy(value) for value in (*network.parameters(), *network.buffers())):
+        return
+    was_training = network.training
+    try:
+        network.eval()(torch.zeros(2, *images))
+    except Exception as error:  # whatever the user's own code raises
+        shape = " x ".join(map(str, images))
+        raise InputError(f"--model: {text}: its lazy layers cannot take images of {shape}: {_reason(error)}") from None
+    network.train(was_training)
+    left = [name for name, value in network.named_parameters() if is_lazy(value)]
+    if left:
+        raise InputError(f"--model: {text}: {left[0]} is lazy, and no image reaches it")
 
 
 def _reason(error: Exception) -> str:

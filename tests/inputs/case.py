@@ -23,14 +23,67 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-def linear():
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
-
 def plain():
     return nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
 
 def colour():
     return nn.Sequential(nn.Flatten(), nn.Linear(432, 10))
+
+class Base(nn.Module):
+    def __init__(self, wrap=lambda layer: layer):
+        super().__init__()
+        self.first = wrap(nn.Conv2d(1, 4, 3))
+        self.second = wrap(nn.Conv2d(4, 4, 3))
+        self.head = nn.Linear(4, 10)
+    def layers(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+    def forward(self, x):
+        return self.layers(x)
+
+class Asserts(Base):
+    def forward(self, x):
+        assert x.shape[1] == 1
+        return self.layers(x)
+
+class Depends(Base):
+    def forward(self, x):
+        if x.mean() > 100:
+            x = x / 255
+        return self.layers(x)
+
+class Loops(Base):
+    def forward(self, x):
+        return torch.stack([self.layers(one[None])[0] for one in x])
+
+def weight_norm():
+    return Base(parametrizations.weight_norm)
+
+def old_weight_norm():
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Base(nn.utils.weight_norm)
+
+def spectral_norm():
+    return Base(parametrizations.spectral_norm)
+
+def old_spectral_norm():
+    return Base(nn.utils.spectral_norm)
+
+def pruned():
+    from torch.nn.utils import prune
+    return Base(lambda layer: prune.random_unstructured(layer, "weight", 0.5))
+
+def lazy():
+    return nn.Sequential(
+        nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(),
+        nn.LazyLinear(10))
+
+def lazy_of_another_shape():
+    return nn.Sequential(nn.Linear(7, 4), nn.LazyLinear(10))
+
+def one_layer():
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
 
 def cnn():
     return nn.Sequential(
@@ -136,8 +189,7 @@ def heal(case: Case, place: Path) -> tuple[Result, dict[str, Any]]:
     chosen = {"model": "mymodels:plain", "data": "data.npz", "ids": "ids.csv", "checkpoint": "model.pt"} | given
     checkpoint = str(chosen.pop("checkpoint"))
     options = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-    short = [] if case.method == "ascent" else ["--set", "epochs=2"]
-    short = ["--set", "passes=1"] if case.method == "ascent" else short
+    short = ["--set", f"epochs={3 if case.method == 'scrub' else 2}"]
     command = ["heal", checkpoint, *options, "--method", case.method, *short, "-o", "healed.pt", *extra]
     return CliRunner().invoke(main, command), chosen
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from doubles.docs import ROOT
-from inputs import checkpoint_cases, data_cases, ids_cases
+from inputs import checkpoint_cases, data_cases, ids_cases, model_cases
 from inputs.case import Case, heal, parts, row
 
 from rem_study.data import load_dataset
@@ -17,14 +17,18 @@ from rem_study.heal.request import _data_spec
 from rem_study.spec.corruption import GivenSpec
 
 PAGE = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
-UNSTABLE = ("no Parquet file", "half an image")
+UNSTABLE = ("no Parquet file", "half an image", "a name that timm does not have")
 """Inputs whose message is another library's, in the words of its version."""
-CASES = [*ids_cases.CASES, *checkpoint_cases.CASES, *data_cases.CASES]
+CASES = [*ids_cases.CASES, *checkpoint_cases.CASES, *model_cases.CASES, *data_cases.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_input_is_taken_or_refused_in_one_line(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if case.needs == "no timm":
+        monkeypatch.setitem(sys.modules, "timm", None)
+    elif case.needs:
+        pytest.importorskip(case.needs)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "mymodels", raising=False)
     result, given = heal(case, tmp_path)
