@@ -275,7 +275,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option(
     "--model",
     required=True,
-    help="resnet9, vit, torchvision/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
+    help="resnet9, vit, torchvision/NAME, timm/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
     "or package.module:factory, which is called without arguments.",
 )
 @click.option(
@@ -284,7 +284,14 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     help="What the model was trained on: an .npz file, a folder of images or of Parquet files, a data set by name, "
     "or a mapping as in a study file. The test part, if any, is the held-out set.",
 )
-@click.option("--ids", type=PATH, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
+@click.option(
+    "--ids",
+    type=PATH,
+    required=True,
+    help="CSV, Parquet or .npy: id or file of each sample known to be corrupted, a mask, or cleanlab's frame.",
+)
+@click.option("--id-column", metavar="NAME", help="Of --ids, where it is not called id.")
+@click.option("--weights", metavar="KEY", help="Of the checkpoint, where it holds several state dicts.")
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
@@ -320,6 +327,8 @@ def heal(**options: Any) -> None:
     from rem_study.heal.request import HealRequest, heal_checkpoint
 
     outcome = heal_checkpoint(HealRequest(**options))
+    for line in outcome.notes:
+        click.echo(f"note: {line}", err=True)
     for line in outcome.warnings:
         click.echo(f"warning: {line}", err=True)
     for line in outcome.lines:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rem_study.data.parquet import parquet_files
 from rem_study.data.sources import SOURCES, Augmentation
 from rem_study.data.transfer import send
 from rem_study.errors import InputError
@@ -26,6 +27,7 @@ class Dataset:
         train_images, test_images: uint8 (N, C, H, W).
         train_labels, test_labels: int64 (N,), in [0, num_classes).
         augmentation: what training applies, or None.
+        notes, class_names, train_files, train_numbers: see `Images`.
     """
 
     name: str
@@ -35,6 +37,10 @@ class Dataset:
     test_labels: Tensor
     num_classes: int
     augmentation: Augmentation | None
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    train_files: tuple[str, ...] = ()
+    train_numbers: tuple[int, ...] = ()
 
     @cached_property
     def mean(self) -> Tensor:
@@ -96,10 +102,13 @@ def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
     return _load(spec, device, _versions(spec))
 
 
-def _versions(spec: DataSpec) -> tuple[tuple[int, int] | None, ...]:
-    files = {"npz": ("",), "parquet": ("train.parquet", "test.parquet")}.get(spec.name, ())
-    paths = [Path(spec.root, file) for file in files if spec.root]
-    return tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
+def _versions(spec: DataSpec) -> tuple[tuple[str, int, int], ...]:
+    if spec.root is None or spec.name not in ("npz", "parquet"):
+        return ()
+    root = Path(spec.root)
+    paths = [root] if root.is_file() else [path for part in parquet_files(root).values() for path in part]
+    found = ((path, path.stat()) for path in paths)
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)
 
 
 @lru_cache(maxsize=4)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from rem_study.data import Dataset
 from rem_study.errors import InputError
-from rem_study.heal.checkpoint import Checkpoint, load_into, name_prefix
+from rem_study.heal.checkpoint import Checkpoint
+from rem_study.heal.fit import Ambiguous, Fit, fit_names
 from rem_study.models import build_model
 from rem_study.models.own_model import unwrapped
 from rem_study.seeds import derive_seed
 from rem_study.spec.frozen import Frozen
 from rem_study.spec.model import ModelSpec, TorchvisionSpec
-from rem_study.spec.yaml_file import load_yaml, validate
+from rem_study.spec.yaml_file import load_yaml, one_line, validate
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,38 @@ class Architecture:
 
     Attributes:
         network: in its author's own form, on the device of the data.
-        prefix: what stands before its names in the checkpoint.
+        checkpoint: the state dict of the file that its values come from.
+        fit: its names in that.
         fresh: newly initialised ones, always the same weights.
     """
 
     network: nn.Module
-    prefix: str
+    checkpoint: Checkpoint
+    fit: Fit
     fresh: Callable[[], nn.Module]
+
+    def in_checkpoint(self, network: nn.Module) -> dict[str, Tensor]:
+        """The values of a network like this one, by the checkpoint's names."""
+        state = network.state_dict()
+        return {theirs: state[own] for own, theirs in self.fit.names.items()}
+
+    def notes(self) -> list[str]:
+        """What of the checkpoint was left aside, or is not there; a line each."""
+        place, told = one_line(self.checkpoint.path), []
+        if self.checkpoint.keys:
+            told.append(f"{place}: the weights are those under {one_line(self.checkpoint.key)}")
+        if self.checkpoint.aside:
+            told.append(f"{place}: left aside: {_some(self.checkpoint.aside)}")
+        if self.fit.beside:
+            told.append(f"{place}: kept as they are, being none of the network's: {_some(self.fit.beside)}")
+        if self.fit.absent:
+            told.append(f"{place}: has no {_some(self.fit.absent)}: counted from 0")
+        return told
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(map(one_line, names[:4])) + more
 
 
 def load_architecture(model: str, dataset: Dataset, checkpoint: Checkpoint, seed: int) -> Architecture:
@@ -47,7 +74,7 @@ def load_architecture(model: str, dataset: Dataset, checkpoint: Checkpoint, seed
         seed: of the fresh networks' weights.
 
     Raises:
-        InputError: no such architecture or factory, or the checkpoint does not fit it.
+        InputError: no such architecture or factory, the checkpoint does not fit it, or several state dicts in it do.
     """
     mistakes: list[InputError] = []
     for what, build in _candidates(model, dataset):
@@ -57,13 +84,37 @@ def load_architecture(model: str, dataset: Dataset, checkpoint: Checkpoint, seed
 
         try:
             network = fresh()
-            prefix = name_prefix(checkpoint, network, what)
+            chosen, fit = _fitting(checkpoint, network, what)
+        except Ambiguous:
+            raise
         except InputError as error:
             mistakes.append(error)
             continue
-        load_into(network, checkpoint, prefix)
-        return Architecture(network, prefix, fresh)
+        values = {own: chosen.state[theirs] for own, theirs in fit.names.items()}
+        network.load_state_dict(values | {name: network.state_dict()[name] for name in fit.absent})
+        return Architecture(network, chosen, fit, fresh)
     raise mistakes[0]
+
+
+def _fitting(checkpoint: Checkpoint, network: nn.Module, what: str) -> tuple[Checkpoint, Fit]:
+    """The state dict in the file that is this network's, and its names there."""
+    fitting, mistakes = [], []
+    for one in (checkpoint, *checkpoint.others):
+        try:
+            fitting.append((one, fit_names(one.state, network, one.path, what, one.prefix)))
+        except Ambiguous:
+            raise
+        except InputError as error:
+            mistakes.append(error)
+    if not fitting:
+        keys = [one_line(one.key) for one in (checkpoint, *checkpoint.others) if one.key]
+        others = f" (tensors by name stand under {_some(keys)}; --weights chooses)" if checkpoint.others else ""
+        raise InputError(f"{mistakes[0]}{others}")
+    if len(fitting) > 1:
+        keys = [one_line(one.key) or "no key" for one, _ in fitting]
+        place = one_line(checkpoint.path)
+        raise Ambiguous(f"{place}: several state dicts in it fit {what}: {', '.join(keys)}; --weights KEY chooses")
+    return fitting[0]
 
 
 class _Model(Frozen):
@@ -75,7 +126,8 @@ def _candidates(text: str, dataset: Dataset) -> list[tuple[str, Callable[[int], 
     is_mapping = text.lstrip().startswith("{")
     if ":" in text and not is_mapping:
         factory = _import_factory(text)
-        return [(text, lambda seed: _call_factory(text, factory, seed))]
+        images = tuple(dataset.train_images.shape[1:])
+        return [(text, lambda seed: _call_factory(text, factory, seed, images))]
     document = load_yaml(text, "--model") if is_mapping else {"name": text}
     spec = validate(_Model, {"model": document}, "--model").model
     specs = [spec]
@@ -106,16 +158,39 @@ def _import_factory(text: str) -> Callable[[], object]:
     return factory
 
 
-def _call_factory(text: str, factory: Callable[[], object], seed: int) -> nn.Module:
+def _call_factory(text: str, factory: Callable[[], object], seed: int, images: tuple[int, ...]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             network = factory()
         except Exception as error:  # as above
             raise InputError(f"--model: {text}(): {_reason(error)}") from None
+        if isinstance(network, nn.Module):
+            _finish(network, text, images)
     if not isinstance(network, nn.Module):
         raise InputError(f"--model: {text}() gives {type(network).__name__}, no torch.nn.Module")
     return network
+
+
+@torch.no_grad()
+def _finish(network: nn.Module, text: str, images: tuple[int, ...]) -> None:
+    """Give lazy layers their sizes, from an image; let no weight be bound to a graph, as old weight norms leave it."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
+    if not any(is_lazy(value) for value in (*network.parameters(), *network.buffers())):
+        return
+    was_training = network.training
+    try:
+        network.eval()(torch.zeros(2, *images))
+    except Exception as error:  # whatever the user's own code raises
+        shape = " x ".join(map(str, images))
+        raise InputError(f"--model: {text}: its lazy layers cannot take images of {shape}: {_reason(error)}") from None
+    network.train(was_training)
+    left = [name for name, value in network.named_parameters() if is_lazy(value)]
+    if left:
+        raise InputError(f"--model: {text}: {left[0]} is lazy, and no image reaches it")
 
 
 def _reason(error: Exception) -> str:

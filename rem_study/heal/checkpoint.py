@@ -1,21 +1,20 @@
-"""A user's checkpoint: read without running what it holds, fitted to an architecture, written back under its names."""
+"""A user's checkpoint: read without running what it holds, and written back under its names."""
 
 from __future__ import annotations
 
 import importlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rem_study.errors import InputError
-
-NESTED_UNDER = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the state dict among other things; the other things are not kept."""
+from rem_study.heal.torch_file import left_aside, load_torch, state_dicts
+from rem_study.spec.yaml_file import one_line
 
 
 @dataclass(frozen=True)
@@ -24,34 +23,79 @@ class Checkpoint:
 
     Attributes:
         state: its tensors by name, on the CPU; treat as read-only.
-        nested_under: the key below which they stood, if any.
+        keys: those below which they stood, if any.
         metadata: of a safetensors file.
+        aside: what else the file holds, which is not kept.
+        prefix: before the names of the network that is meant, if that was said.
+        others: further state dicts in the file; which of them is a network's, its architecture decides.
     """
 
     path: Path
     state: dict[str, Tensor]
-    nested_under: str | None = None
+    keys: tuple[str, ...] = ()
     metadata: dict[str, str] | None = None
+    aside: tuple[str, ...] = ()
+    prefix: str | None = None
+    others: tuple[Checkpoint, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """How `--weights` calls it."""
+        return ".".join(self.keys)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """A safetensors file (by its suffix), or a state dict that `torch.load` opens with `weights_only`.
+def read_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
+    """A safetensors file (by its suffix), or what `torch.load` opens with `weights_only`, with a state dict in it.
+
+    Args:
+        weights: the key of the state dict that is meant, `a.b` where it stands below two, or what stands before its
+            names in a larger one; default: all that there are are candidates, the largest first.
 
     Raises:
-        InputError: the file is missing or holds anything but named tensors, or safetensors is not installed.
+        InputError: the file is missing or holds no named tensors, `weights` is none of its keys, or safetensors is not
+            installed.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return _read_safetensors(path) if _is_safetensors(path) else _read_state_dict(path)
+        raise InputError(f"{one_line(path)}: no such file")
+    if _is_safetensors(path):
+        if weights is not None:
+            raise InputError(f"--weights: {one_line(path)}: a safetensors file has no keys above its tensors")
+        return _read_safetensors(path)
+    content = load_torch(path)
+    found = [
+        Checkpoint(path, state, keys, aside=tuple(left_aside(content, keys, state)))
+        for keys, state in state_dicts(content).items()
+    ]
+    if not found:
+        raise InputError(f"{one_line(path)}: is no state dict, tensors by name; {_shown(content)}")
+    if weights is not None:
+        chosen = [one for one in found if one.key == weights]
+        chosen += [
+            replace(one, prefix=f"{weights}.")
+            for one in found
+            if not chosen and any(name.startswith(f"{weights}.") for name in one.state)
+        ]
+        if not chosen:
+            told = ", ".join(one_line(one.key) or "none above its tensors" for one in found[:8])
+            raise InputError(f"--weights: {one_line(path)}: no state dict under {weights!r}; its keys are: {told}")
+        return chosen[0]
+    found.sort(key=lambda one: -len(one.state))
+    return replace(found[0], others=tuple(found[1:]))
 
 
 def encode_checkpoint(path: Path, like: Checkpoint, state: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a checkpoint with `like`'s names, order and dtypes; safetensors if `path` says so, else torch's."""
-    typed = {name: state[name].detach().cpu().to(old.dtype).clone() for name, old in like.state.items()}
+    """The bytes of a checkpoint with `like`'s names, order and dtypes; safetensors if `path` says so, else torch's.
+
+    Tensors of `like` that `state` does not have stay as they are.
+    """
+    typed = {name: state.get(name, old).detach().cpu().to(old.dtype).clone() for name, old in like.state.items()}
     if _is_safetensors(path):
         return _safetensors(path).save({name: value.contiguous() for name, value in typed.items()}, like.metadata)
+    content: dict[str, Any] = typed
+    for key in reversed(like.keys):
+        content = {key: content}
     buffer = io.BytesIO()
-    torch.save({like.nested_under: typed} if like.nested_under else typed, buffer)
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 
@@ -61,58 +105,12 @@ def require_format(path: Path) -> None:
         _safetensors(path)
 
 
-def name_prefix(checkpoint: Checkpoint, network: nn.Module, what: str) -> str:
-    """What stands before the network's own names in the checkpoint: nothing, or `module.` and the like.
-
-    Args:
-        what: how messages call the network.
-
-    Raises:
-        InputError: the names or shapes are not those of `network`.
-    """
-    state, wanted = checkpoint.state, network.state_dict()
-    first = next(iter(wanted), "")
-    prefixes = ["", *(name.removesuffix(first) for name in state if name.endswith(f".{first}"))]
-    prefix = max(prefixes, key=lambda p: sum(p + name in state for name in wanted))
-    missing = [prefix + name for name in wanted if prefix + name not in state]
-    unknown = [name for name in state if name.removeprefix(prefix) not in wanted or not name.startswith(prefix)]
-    wrong = [
-        f"{prefix + name} is {_shape(state[prefix + name])}, not {_shape(value)}"
-        for name, value in wanted.items()
-        if prefix + name in state and state[prefix + name].shape != value.shape
-    ]
-    told = [_list("it lacks", missing), _list("it has besides", unknown), _list("", wrong)]
-    if any(told):
-        raise InputError(f"{checkpoint.path}: does not fit {what}: {'; '.join(filter(None, told))}")
-    return prefix
-
-
-def load_into(network: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
-    """Put the checkpoint's values into `network`, whose names stand behind `prefix` in it."""
-    network.load_state_dict({name.removeprefix(prefix): value for name, value in checkpoint.state.items()})
-
-
-def _read_state_dict(path: Path) -> Checkpoint:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, ... and whatever a damaged pickle raises
-        raise InputError(
-            f"{path}: torch.load cannot open it with weights_only=True ({type(error).__name__}); "
-            "save network.state_dict() alone"
-        ) from None
-    nested = next((key for key in NESTED_UNDER if isinstance(content, dict) and _is_state(content.get(key))), None)
-    state = content if nested is None else content[nested]
-    if not _is_state(state):
-        raise InputError(f"{path}: is no state dict, tensors by name; save network.state_dict()")
-    return Checkpoint(path, dict(state), nested)
-
-
-def _is_state(content: Any) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    )
+def _shown(content: Any) -> str:
+    """What a file without a state dict holds."""
+    if isinstance(content, Mapping):
+        told = ", ".join(f"{one_line(key)} ({type(value).__name__})" for key, value in list(content.items())[:6])
+        return f"it holds {told or 'nothing'}; save network.state_dict()"
+    return f"it holds a {type(content).__name__}; save network.state_dict()"
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -124,7 +122,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             metadata = file.metadata()
     except Exception as error:  # SafetensorError, OSError
-        raise InputError(f"{path}: is no safetensors file ({' '.join(str(error).split())})") from None
+        raise InputError(f"{one_line(path)}: is no safetensors file ({one_line(error)})") from None
     return Checkpoint(path, state, metadata=metadata)
 
 
@@ -136,13 +134,6 @@ def _safetensors(path: Path) -> Any:
     try:
         return importlib.import_module("safetensors.torch")
     except ImportError:
-        raise InputError(f"{path}: needs the package safetensors: pip install 'rem-study[safetensors]'") from None
-
-
-def _shape(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a scalar"
-
-
-def _list(intro: str, items: list[str]) -> str:
-    more = f" and {len(items) - 1} more" if len(items) > 1 else ""
-    return f"{intro} {items[0]}{more}".strip() if items else ""
+        raise InputError(
+            f"{one_line(path)}: needs the package safetensors: pip install 'rem-study[safetensors]'"
+        ) from None

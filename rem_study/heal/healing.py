@@ -191,6 +191,10 @@ def _split(ids: Tensor | Sequence[int], dataset: Dataset) -> tuple[Tensor, Tenso
     retained = torch.ones(total, dtype=torch.bool)
     retained[forget] = False
     device = dataset.train_labels.device
+    if 2 * len(forget) > total:
+        raise InputError(
+            f"forget_ids: {len(forget)} of {total} training samples are more than half; only corrupted ones"
+        )
     return forget.to(device), retained.nonzero().squeeze(1).to(device)
 
 

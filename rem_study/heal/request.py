@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from rem_study.data import Dataset, load_dataset
-from rem_study.data.given import read_given
+from rem_study.data.given import Given, read_known
+from rem_study.data.parquet import parquet_files
 from rem_study.data.sources import SOURCES
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.architecture import Architecture, load_architecture
@@ -24,7 +25,7 @@ from rem_study.spec import Configuration, RecipeSpec, SearchSpace, load_space
 from rem_study.spec.best import UNIVERSAL, Recommendation, candidates, of_cell
 from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.data import OwnDataSpec
-from rem_study.spec.yaml_file import load_yaml, read_text, validate
+from rem_study.spec.yaml_file import load_yaml, one_line, read_text, validate
 from rem_study.storage import write_atomically
 
 
@@ -36,6 +37,8 @@ class HealRequest:
     model: str
     data: str
     ids: Path
+    id_column: str | None = None
+    weights: str | None = None
     output: Path | None = None
     method: str = "rem"
     config: Path | None = None
@@ -62,6 +65,7 @@ class HealOutcome:
     Attributes:
         output, report: the paths of the healed checkpoint and of its report.
         lines: the report for a terminal.
+        notes: what was taken otherwise than it stands in the files, or left aside.
         warnings: what looks wrong with the input, though it could be healed.
     """
 
@@ -69,6 +73,7 @@ class HealOutcome:
     report: Path
     lines: list[str]
     warnings: list[str]
+    notes: list[str]
 
 
 def heal_checkpoint(request: HealRequest) -> HealOutcome:
@@ -81,13 +86,14 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     data = _data_spec(request.data)
     output, report = _destinations(request, data)
     attempts = _candidates(request)
-    checkpoint = read_checkpoint(request.checkpoint)
+    checkpoint = read_checkpoint(request.checkpoint, request.weights)
     dataset = _load_data(request, data)
-    ids, clean_labels = _read_ids(request.ids, dataset)
+    given = _read_ids(request, dataset)
+    ids, clean_labels = given.ids, given.clean_labels
     recipe = _recipe(request.original)
     architecture = load_architecture(request.model, dataset, checkpoint, request.seed)
     healing, recommendation, tries = _heal_best(request, attempts, architecture, dataset, ids, clean_labels, recipe)
-    state = {architecture.prefix + name: value for name, value in healing.network.state_dict().items()}
+    state = architecture.in_checkpoint(healing.network)
     asked = {
         "checkpoint": str(request.checkpoint),
         "healed_checkpoint": str(output),
@@ -101,14 +107,15 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     }
     facts = report_facts(asked, dataset, len(ids), recommendation, recipe, healing, tries)
     for path, content in (
-        (output, encode_checkpoint(output, checkpoint, state)),
+        (output, encode_checkpoint(output, architecture.checkpoint, state)),
         (report, (json.dumps(facts, indent=2) + "\n").encode()),
     ):
         try:
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    return HealOutcome(output, report, report_lines(facts, recommendation), find_warnings(healing))
+    notes = [*architecture.notes(), *dataset.notes, *(f"{one_line(request.ids)}: {note}" for note in given.notes)]
+    return HealOutcome(output, report, report_lines(facts, recommendation), find_warnings(healing), notes)
 
 
 def _heal_best(
@@ -265,22 +272,25 @@ def _data_spec(text: str) -> OwnDataSpec:
             raise InputError("--data: train_samples, test_samples: must be left out, since ids count all images")
         return spec
     if text in SOURCES and not Path(text).exists():
-        return OwnDataSpec.model_validate({"name": text})
+        return validate(OwnDataSpec, {"name": text}, "--data")
     path = Path(text)
     if not path.exists():
-        raise InputError(f"--data: {text}: no such file or folder, nor a data set by name")
+        raise InputError(f"--data: {one_line(text)}: no such file or folder, nor a data set by name")
     if path.is_dir():
-        kind = "parquet" if (path / "train.parquet").exists() else "folder"
-    elif path.suffix == ".npz":
-        kind = "npz"
+        train = path / "train"
+        has_classes = train.is_dir() and any(entry.is_dir() for entry in train.iterdir())
+        kind = "parquet" if not has_classes and "train" in parquet_files(path) else "folder"
+    elif path.suffix.lower() in (".npz", ".parquet", ".pq"):
+        kind = "npz" if path.suffix.lower() == ".npz" else "parquet"
     else:
-        raise InputError(f"--data: {text}: is neither an .npz file nor a folder")
-    return OwnDataSpec.model_validate({"name": kind, "root": text})
+        raise InputError(f"--data: {one_line(text)}: is neither an .npz or .parquet file nor a folder")
+    return validate(OwnDataSpec, {"name": kind, "root": text}, "--data")
 
 
-def _read_ids(path: Path, dataset: Dataset) -> tuple[Tensor, Tensor | None]:
+def _read_ids(request: HealRequest, dataset: Dataset) -> Given:
+    given = {"name": "given", "file": str(request.ids), "id_column": request.id_column}
     try:
-        return read_given(GivenSpec(name="given", file=str(path)), dataset)
+        return read_known(validate(GivenSpec, given, "--ids"), dataset)
     except InputError as error:
         raise InputError(str(error).replace("corruptions.given.file", "--ids", 1)) from None
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from rem_study.models.resnet9 import ResNet9
 from rem_study.models.vit import ViT
-from rem_study.spec.model import ModelSpec, TorchvisionSpec, VitSpec
+from rem_study.spec.model import ModelSpec, TimmSpec, TorchvisionSpec, VitSpec
 
 
 def build_model(spec: ModelSpec, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
@@ -27,6 +27,10 @@ def build_model(spec: ModelSpec, image_shape: tuple[int, int, int], num_classes:
 
             name = spec.name.removeprefix("torchvision/")
             return TorchvisionModel(name, image_shape, num_classes, spec.small_input)
+        if isinstance(spec, TimmSpec):
+            from rem_study.models.timm_model import timm_model
+
+            return timm_model(spec.name.removeprefix("timm/"), image_shape, num_classes)
         if isinstance(spec, VitSpec):
             return ViT(channels, size, num_classes, spec.width, spec.depth, spec.patch_size)
         return ResNet9(channels, num_classes, spec.width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rem_study.errors import InputError
+from rem_study.models.obstacles import obstacles
 from rem_study.models.resnet9 import ResNet9
 from rem_study.models.site import Site
 from rem_study.models.torchvision_model import TorchvisionModel, chain_sites, parameter_blocks
@@ -29,10 +30,8 @@ class OwnModel(nn.Module):
         """See `chain_sites`. Raises InputError where there is no such place, or the network cannot be traced."""
         sites = chain_sites(self.network, "network.")
         if not sites:
-            raise InputError(
-                f"model: REM finds no place for new channels in {type(self.network).__name__}: torch.fx must be able "
-                "to trace it, and one convolution or linear layer feed one other alone; other methods need neither"
-            )
+            name = type(self.network).__name__
+            raise InputError(f"model: REM finds no place for new channels in {name}: {obstacles(self.network)}")
         return sites
 
 

@@ -144,6 +144,8 @@ def chain_sites(network: nn.Module, prefix: str = "") -> tuple[Site, ...]:
 
 
 def _widenable(module: nn.Module | None) -> bool:
+    if module is None or "weight" not in module._parameters:  # made from others at each pass: weight norm, pruning, ...
+        return False
     plain_convolution = type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
     return plain_convolution or type(module) is nn.Linear
 

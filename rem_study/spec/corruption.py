@@ -100,8 +100,11 @@ class GivenSpec(Frozen):
     regularity_rank: ClassVar[None] = None
     name: Literal["given"]
     file: LocalPath = Field(
-        description="CSV or Parquet, relative to the working directory: column id (place in the training set, from 0) "
-        "and, where known, clean_label"
+        description="CSV, Parquet or .npy, relative to the working directory: column id (place in the training set, "
+        "from 0, or a file's name) and, where known, clean_label; or a mask, or cleanlab's frame: docs/inputs.md"
+    )
+    id_column: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="the column that holds the ids, where it is called otherwise"
     )
 
 

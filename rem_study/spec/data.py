@@ -8,6 +8,15 @@ from pydantic import Field
 
 from rem_study.spec.frozen import Frozen, LocalPath, PositiveInt
 
+ColumnName = Annotated[str, Field(min_length=1)]
+
+
+class ColumnsSpec(Frozen):
+    """What the columns of Parquet files are called, where they are not `image` and `label`."""
+
+    image: ColumnName | None = Field(None, description="default: `image`, or the only one with encoded images")
+    label: ColumnName | None = Field(None, description="default: `label`, or the only one that can be")
+
 
 class DataSpec(Frozen):
     """Which images, at which size, and how many of them.
@@ -21,9 +30,11 @@ class DataSpec(Frozen):
         None,
         description="relative to the working directory. fashion_mnist, cifar10, svhn: folder of torchvision's files; "
         "folder: one with train/CLASS/*.png and test/CLASS/*.png; npz: a file with train_images, train_labels, "
-        "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label); digits need none",
+        "test_images, test_labels; parquet: folder of train.parquet and test.parquet (image, label), or of shards; "
+        "other names and types: docs/inputs.md; digits need none",
     )
     download: bool = Field(False, description="let torchvision fetch what is missing under root")
+    columns: ColumnsSpec | None = Field(None, description="parquet's, where they are called otherwise")
     image_size: Annotated[int, Field(ge=12, le=1024)] | None = Field(
         None, description="pixels a side; default: the data set's"
     )

@@ -37,20 +37,29 @@ class TorchvisionSpec(Frozen):
     )
 
 
+class TimmSpec(Frozen):
+    """One of timm's classifiers (`pip install 'rem-study[timm]'`), newly initialised."""
+
+    name: Annotated[str, Field(pattern=r"^timm/[\w.-]+$")]
+
+
 def _model_kind(value: Any) -> str | None:
     name = value.get("name", "resnet9") if isinstance(value, dict) else getattr(value, "name", None)
     if isinstance(name, str) and name.startswith("torchvision/"):
         return "<torchvision>"
+    if isinstance(name, str) and name.startswith("timm/"):
+        return "<timm>"
     return f"<{name}>" if name in ("resnet9", "vit") else None
 
 
 ModelSpec = Annotated[
     Annotated[ResNet9Spec, Tag("<resnet9>")]
     | Annotated[VitSpec, Tag("<vit>")]
-    | Annotated[TorchvisionSpec, Tag("<torchvision>")],
+    | Annotated[TorchvisionSpec, Tag("<torchvision>")]
+    | Annotated[TimmSpec, Tag("<timm>")],
     Discriminator(
         _model_kind,
         custom_error_type="model_name",
-        custom_error_message="must be a mapping whose name is resnet9, vit or torchvision/NAME",
+        custom_error_message="must be a mapping whose name is resnet9, vit, torchvision/NAME or timm/NAME",
     ),
 ]

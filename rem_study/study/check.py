@@ -12,7 +12,7 @@ from rem_study.study.preflight import preflight
 def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     """A few lines for the terminal. Raises InputError if the study cannot run."""
     study = load_study(path, overrides)
-    preflight(study, str(path))
+    notes = preflight(study, str(path))
     spec = study.spec
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
@@ -45,4 +45,5 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     lines.append(
         f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )
+    lines += [f"note       {note}" for note in notes]
     return "\n".join(lines)

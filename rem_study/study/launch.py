@@ -74,7 +74,8 @@ def launch(
     make_writable(root)
     from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
 
-    preflight(study, str(path))
+    for note in preflight(study, str(path)):
+        print(f"note: {note}", file=sys.stderr)
     make_writable(folder)
     with locked(folder), storage(folder):
         extension = claim(folder, study, str(path))

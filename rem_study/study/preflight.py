@@ -4,34 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
+from rem_study.data.given import read_known
 from rem_study.errors import InputError
 from rem_study.models import select_sites
 from rem_study.spec import DataSpec, Study
+from rem_study.spec.corruption import GivenSpec
+from rem_study.spec.yaml_file import one_line
 from rem_study.trial import Setting
 from rem_study.unlearning import needed_original
 
 
-def preflight(study: Study, origin: str) -> None:
+def preflight(study: Study, origin: str) -> list[str]:
     """Check what only the data can tell: files, class numbers, enough samples, layer positions.
+
+    Returns:
+        what in the files was taken otherwise than it stands there, or left aside; a line each.
 
     Raises:
         InputError: naming file and field.
     """
     mistakes = []
+    notes: list[str] = []
     try:
         for corruption in study.spec.corruptions:
             setting = Setting(study.spec, corruption, 0)
             drawn = setting.check()
+            if isinstance(corruption, GivenSpec):
+                given = read_known(corruption, setting.dataset)
+                notes += [f"{one_line(corruption.file)}: {note}" for note in given.notes]
             if drawn.clean_labels is None and study.spec.objective == "score_oracle":
                 mistakes.append(
                     f"{origin}: objective: score_oracle needs clean labels, corruptions.{corruption.name} has none; "
                     "score_deployable needs none"
                 )
+        notes = [*setting.dataset.notes, *notes]
         mistakes += _misfits(study, origin, setting.fresh_network("preflight"))
     except InputError as error:
         mistakes.append(f"{origin}: {error}")
     if mistakes:
         raise InputError("\n".join(mistakes))
+    return notes
 
 
 def preflight_without_data(study: Study, origin: str) -> None:

@@ -247,6 +247,12 @@ def own_arrays(channels: int = 3, size: int = 16) -> dict[str, np.ndarray]:
     }
 
 
+def tiff(image: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "TIFF")
+    return content.getvalue()
+
+
 def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
@@ -370,7 +376,11 @@ def test_own_data_that_are_not_there_are_one_line_that_names_the_root(tmp_path, 
     ("change", "reason"),
     [
         ({"train_labels": None}, "has no train_labels"),
-        ({"train_images": np.zeros((14, 16, 16, 3))}, "train_images must be uint8 .* not float64 of shape 14x16x16x3"),
+        ({"train_images": np.full((14, 16, 16, 3), -1.0)}, "train_images must have pixels in .* from -1 to -1"),
+        (
+            {"train_images": np.zeros((14, 16, 16, 3), "complex64")},
+            "train_images must be uint8 .* not complex64 of shape 14x16x16x3",
+        ),
         ({"train_images": np.zeros((14, 9), np.uint8)}, "train_images must be uint8"),
         ({"test_images": np.zeros((6, 16, 16, 2), np.uint8)}, "test_images must have 1 or 3 channels"),
         ({"test_images": np.zeros((6, 16, 16), np.uint8)}, "training images have 3 channels, test images 1"),
@@ -405,8 +415,10 @@ def test_a_malformed_folder_is_one_line(tmp_path):
     broken = tmp_path / "train" / "class1" / "broken.png"
     broken.write_bytes(b"no image")
     assert own_complaint("folder", root).startswith(f"data.root: {broken}: ")
-    broken.write_bytes(png(np.zeros((16, 16), dtype=np.uint16)))
-    assert own_complaint("folder", root) == f"data.root: {broken}: has more than 8 bits a channel"
+    broken.write_bytes(tiff(np.zeros((16, 16), dtype=np.float32)))
+    assert own_complaint("folder", root) == (
+        f"data.root: {broken}: has more than 16 bits a channel, or fractions; save it with 8 or 16"
+    )
     broken.unlink()
     shutil.rmtree(tmp_path / "test")
     assert own_complaint("folder", root) == f"data.root: {tmp_path / 'test'}: is not a folder"
@@ -420,7 +432,7 @@ def test_a_malformed_folder_is_one_line(tmp_path):
         ({"image": [b"x"], "label": [0]}, "row 0: cannot identify image file"),
         ({"image": [None], "label": [0]}, "row 0: holds no encoded image"),
         ({"image": [{"path": "a.png"}], "label": [0]}, "row 0: holds no encoded image"),
-        ({"image": [png(np.zeros((16, 16), np.uint8))], "label": ["cat"]}, "label must be one whole number"),
+        ({"image": [png(np.zeros((16, 16), np.uint8))], "label": [1.5]}, "label must be one whole number"),
         ({"image": [png(np.zeros((16, 16), np.uint8))], "label": [None]}, "label must be one whole number"),
     ],
 )

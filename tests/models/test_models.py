@@ -172,8 +172,8 @@ def test_a_site_read_twice_is_measured_once(network, images):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("{name: resnet8}", "model: must be a mapping whose name is resnet9, vit or torchvision/NAME"),
-        ("vit", "model: must be a mapping whose name is resnet9, vit or torchvision/NAME"),
+        ("{name: resnet8}", "model: must be a mapping whose name is resnet9, vit, torchvision/NAME or timm/NAME"),
+        ("vit", "model: must be a mapping whose name is resnet9, vit, torchvision/NAME or timm/NAME"),
         ("{name: vit, depht: 2}", "model.depht: unknown key"),
         ("{name: vit, depth: 0}", "model.depth: "),
         ("{name: torchvision/resnet18, width: 1}", "model.width: unknown key"),

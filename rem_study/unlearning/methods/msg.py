@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rem_study.models.obstacles import require_plain
 from rem_study.seeds import generator
 from rem_study.training import train_epoch
 from rem_study.unlearning.importance import Importance, compute_mean_gradient
@@ -32,6 +33,7 @@ def unlearn(
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/msg.yaml`."""
     network = task.network
+    require_plain(network, "msg")
     compared = draw_retained(task)
     gradients = task.once("gradient difference", lambda: gradient_difference(task, compared))
     weights = layer_weights(network)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from rem_study.data.transfer import send
 from rem_study.errors import UnlearningError
 from rem_study.models import evaluating
+from rem_study.models.obstacles import require_plain
 from rem_study.seeds import generator
 from rem_study.training.evaluation import BATCH
 from rem_study.unlearning.norm_statistics import estimate_statistics
@@ -47,9 +48,11 @@ def unlearn(task: UnlearningTask, *, alpha: float, trusted_samples: int) -> Unle
     `sample_passes` counts the forward passes of steps 1 and 2, since there are no others.
 
     Raises:
+        InputError: a layer's weight is made from others.
         UnlearningError: an activation was not finite.
     """
     network = task.network
+    require_plain(network, "sap")
     spectra = task.once(
         ("input spectra", trusted_samples), lambda: compute_spectra(task, select_trusted(task, trusted_samples))
     )
