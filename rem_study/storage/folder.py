@@ -147,6 +147,8 @@ def open_folder(place: str | Path) -> Folder:
     if scheme == "file":
         if not rest.startswith("/"):
             raise InputError(f"{text}: must be file:/// and an absolute path")
+        if "?" in rest or "#" in rest:
+            raise InputError(f"{text}: ? and # must be written as %3F and %23 in a URL")
         return Path(unquote(urlsplit(text).path))
     if scheme not in CLIENTS:
         raise InputError(f"{text}: must be a path, or a URL that begins with s3://, gs:// or file://")
