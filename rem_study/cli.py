@@ -183,8 +183,11 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("folder", type=FOLDER)
 def status(folder: Folder) -> None:
     """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
+    import gc
+
     from rem_study.study.status import describe
 
+    gc.disable()  # as in `read_history`; this process ends right after
     click.echo(describe(folder))
 
 
@@ -226,13 +229,14 @@ def ui(folder: Folder, port: int) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-def sync(folder: Folder) -> None:
+@click.option("--force", is_flag=True, help="Even where the tables have trials that the log lacks.")
+def sync(folder: Folder, force: bool) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.study.sync import sync as bring_level
     from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
-    click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
+    click.echo(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
 
 
 @main.command()

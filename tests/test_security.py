@@ -29,7 +29,7 @@ from rem_study.results.study_folder import load_resolved
 from rem_study.spec.resolve import load_study
 from rem_study.storage.credentials import redact, without_credentials
 from rem_study.study.submit import pack
-from rem_study.trial.originals import Original, OriginalStore
+from rem_study.trial.originals import Original, OriginalStore, _checksum
 
 SMOKE = Path(__file__).parents[1] / "studies" / "smoke.yaml"
 PASSWORD = "hunter2-not-to-be-seen"
@@ -76,8 +76,8 @@ def test_a_pickle_among_the_originals_is_not_run(mark, tmp_path, form, caplog):
     else:
         torch.save(content, weights, _use_new_zipfile_serialization=form == "torch")
     record = json.loads((store.folder / "key.json").read_text())
-    for checksum in (hashlib.sha256(weights.read_bytes()), hashlib.sha256(weights.read_bytes() + b"{}")):
-        (store.folder / "key.json").write_text(json.dumps(record | {"sha256": checksum.hexdigest()}))
+    for checksum in (hashlib.sha256(weights.read_bytes()).hexdigest(), _checksum("key", weights.read_bytes(), {})):
+        (store.folder / "key.json").write_text(json.dumps(record | {"sha256": checksum}))
         assert store.load("key") is None
     assert not mark.exists()
     assert "will be trained again" in caplog.text

@@ -15,6 +15,11 @@ from rem_study.results import columns, plane, selection
 
 PARALLEL_AT_MOST = 300
 """Drawings of parallel coordinates in one report; of a larger grid only REM's are drawn."""
+MOST_TRIALS = 5_000
+"""Trials whose lines and rows one report holds; of a larger study no parallel coordinates are drawn, and the tables
+have the best of each cell: a page of more is slow to make and to open."""
+BEST_SHOWN = 30
+"""Trials in a cell's table then."""
 
 
 def cell_pages(trials: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -22,11 +27,18 @@ def cell_pages(trials: pd.DataFrame, cells: pd.DataFrame) -> str:
     names = list(dict.fromkeys(cells["cell"]))
     every = len(cells) <= PARALLEL_AT_MOST
     means = selection.trial_means(trials, phases=columns.PHASES)
-    return "\n".join(_page(trials, cells, means[means["cell"] == name], name, names, every) for name in names)
+    large = len(means) > MOST_TRIALS
+    return "\n".join(_page(trials, cells, means[means["cell"] == name], name, names, every, large) for name in names)
 
 
 def _page(
-    trials: pd.DataFrame, cells: pd.DataFrame, means: pd.DataFrame, name: str, names: Sequence[str], every: bool
+    trials: pd.DataFrame,
+    cells: pd.DataFrame,
+    means: pd.DataFrame,
+    name: str,
+    names: Sequence[str],
+    every: bool,
+    large: bool,
 ) -> str:
     rows = cells[cells["cell"] == name].sort_values("utility_x_healed", ascending=False, na_position="last")
     first = rows.iloc[0]
@@ -50,8 +62,8 @@ def _page(
         "<h3>Selected configurations</h3>",
         _selected(rows),
         "<h3>Hyperparameters and score</h3>",
-        *_parallel(trials, rows, every, place),
-        folded(f"all {len(means)} trials as a table", _trials(means)),
+        *([_TOO_LARGE] if large else _parallel(trials, rows, every, place)),
+        _folded_trials(means, large),
     ]
     return f'<section class="cell" id="cell-{escape(name)}">' + "\n".join(sections) + "</section>"
 
@@ -97,6 +109,17 @@ def _parallel(trials: pd.DataFrame, rows: pd.DataFrame, every: bool, place: int)
     if not every:
         found.append(absent("Of so large a grid only REM’s are drawn; rem_study.open_study draws any other."))
     return found or [absent("Fewer than two configurations were finished: nothing to compare.")]
+
+
+_TOO_LARGE = absent(f"Of a study of more than {MOST_TRIALS} trials none are drawn; rem_study.open_study draws them.")
+
+
+def _folded_trials(means: pd.DataFrame, large: bool) -> str:
+    if not large or len(means) <= BEST_SHOWN:
+        return folded(f"all {len(means)} trials as a table", _trials(means))
+    best = means.sort_values("score", ascending=False, kind="stable", na_position="last").head(BEST_SHOWN)
+    title = f"the best {BEST_SHOWN} of {len(means)} trials as a table (all of them: trials.parquet)"
+    return folded(title, _trials(best))
 
 
 def _trials(means: pd.DataFrame) -> str:

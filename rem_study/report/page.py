@@ -36,6 +36,7 @@ from rem_study.results.read import read_tables, read_yaml
 from rem_study.results.winners import FEWEST_SAMPLES
 from rem_study.spec import SearchSpace
 from rem_study.storage import Folder, write_atomically
+from rem_study.storage.folder import require_no_links
 
 REM = "rem"
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
@@ -43,7 +44,7 @@ REM_TRENDS = ("redirect_width", "mask_density", "lr", "epochs", "beta")
 RESAMPLES = 60
 SHOWN = ("utility_x_healed", "healed", "utility")
 """Maps that are drawn even where they are empty."""
-MOST_PIXELS = 20_000_000
+MOST_PIXELS = 8_000_000
 """Of one picture: a figure of a hundred cells at full resolution would take half a gigabyte to draw."""
 
 
@@ -60,6 +61,7 @@ def write_report(folder: Folder) -> Folder:
     best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
     cells = plane.with_spread(cells, trials)
     drawn = draw(trials, cells, spaces_of(study))
+    require_no_links(folder)
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         width, height = figure.get_size_inches()
@@ -68,6 +70,7 @@ def write_report(folder: Folder) -> Folder:
         for form, options in forms.items():
             image = io.BytesIO()
             figure.savefig(image, format=form, **options)
+            figure.set_layout_engine("none")  # it is laid out: of a hundred panels, that takes longer than drawing
             write_atomically(folder / "figures" / f"{name}.{form}", image.getvalue())
     path = folder / "report.html"
     write_atomically(path, page(trials, cells, study, best, _manifest(folder / "manifest.json"), drawn))
@@ -111,14 +114,17 @@ def _draw_rem(trials: pd.DataFrame, cells: pd.DataFrame, space: SearchSpace | No
     present = [name for name in REM_CHOICES if any(name in config for config in configs)]
     if present:
         drawn["rem_choices"] = figures.choice_map(cells, REM, present)
-    trends = {name: importances.trends(trials, name) for name in REM_TRENDS}
+    draws = min(200, max(50, 5_000 // max(1, trials["cell"].nunique())))
+    trends = {name: importances.trends(trials, name, resamples=draws) for name in REM_TRENDS}
     trends = {name: table for name, table in trends.items() if table["value"].nunique() > 1}
     if trends:
         drawn["rem_trends"] = plots.trend_lines(trends, cells)
     if space is not None:
         pooled = importances.importances(trials, space, resamples=RESAMPLES)
         if len(pooled):
-            drawn["rem_importances"] = plots.importance_bars(pooled, importances.cell_importances(trials, space))
+            few = trials["cell"].nunique() <= plots.MANY_CELLS  # more columns than that nobody can read
+            by_cell = importances.cell_importances(trials if few else trials.iloc[:0], space)
+            drawn["rem_importances"] = plots.importance_bars(pooled, by_cell)
     isolation = plots.isolation_curves(trials, cells, REM)
     if isolation is not None:
         drawn["rem_isolation"] = isolation

@@ -24,6 +24,8 @@ LOG_FROM = 30.0
 
 MOST_DOTS = 2_000
 """Trials that one figure shows as dots; of more, a random part."""
+MANY_CELLS = 40
+"""From here on panels have few ticks, which take longer to draw than what they measure."""
 
 
 def method_styles(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -86,10 +88,8 @@ def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                     f"{name} · {method_name(row['method'])} · healed {row['healed']:.2f} · utility {row['utility']:.2f}"
                 )
                 ax.plot(row["healed"], row["utility"], marker, color=colour, mec="black", mew=0.7, ms=6, gid=tip(text))
-        ax.set_xlim(-0.04, 1.04)
     lowest = means["utility"].min() if len(means) else 0.0
-    for ax in panels.values():
-        ax.set_ylim(max(-0.03, lowest - 0.05), 1.03)
+    next(iter(panels.values())).set(xlim=(-0.04, 1.04), ylim=(max(-0.03, lowest - 0.05), 1.03))  # all share them
     figure.supxlabel("healed", fontsize=9)
     figure.supylabel("utility", fontsize=9)
     _legend(figure, styles)
@@ -220,8 +220,9 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
             if values:
                 mean = np.mean(values, axis=0)
                 ax.plot(range(len(mean)), mean, style, color=colour, label=label, marker=".", markersize=3)
-        ax.set_ylim(-0.03, 1.03)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    shared = next(iter(panels.values()))
+    shared.set_ylim(-0.03, 1.03)
+    shared.xaxis.set_major_locator(MaxNLocator("auto" if len(panels) <= MANY_CELLS else 3, integer=True))
     drawn = next((ax for ax in panels.values() if ax.lines), next(iter(panels.values())))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("accuracy on the wrong labels", fontsize=9)
@@ -239,6 +240,9 @@ def _grid_of_cells(cells: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     width = min(WIDTH, 1.2 + 2.6 * len(columns))
     figure = Figure(figsize=(width, 0.9 + 1.5 * len(rows)), layout="constrained", dpi=96)
     axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    if axes.size > MANY_CELLS:
+        axes[0, 0].xaxis.set_major_locator(MaxNLocator(3))
+        axes[0, 0].yaxis.set_major_locator(MaxNLocator(3))
     panels = {}
     for place in cells.drop_duplicates("cell").to_dict("records"):
         panels[place["cell"]] = axes[rows.index(place["corruption"])][columns.index(place["discovery_rate"])]

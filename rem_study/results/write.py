@@ -62,7 +62,7 @@ def trials_of(
 
     def as_in_table(row: dict[str, Any]) -> dict[str, Any]:
         shown = {name: value for name, value in row.items() if name not in _TIMES}
-        if row.get("curves") is not None:
+        if row.get("curves") is not None and not isinstance(row["curves"], str):  # as the log's reader leaves them
             shown["curves"] = canonical_json(row["curves"])
         if states.get(trial_key(row)) == "pruned":
             shown["state"] = "pruned"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from rem_study.errors import InputError
 from rem_study.spec import Configuration, SearchSpace, Study
 from rem_study.spec.space import FloatParameter, IntParameter, Parameter
+from rem_study.storage import write_atomically
 
 Rows = Iterable[Mapping[str, Any]]
 """Rows of the log or of trials.parquet: `config` as a mapping or JSON text; `start_time` and `end_time` (epoch
@@ -117,21 +117,35 @@ def write_storage(study: Study, rows: Rows, output: Path) -> int:
             groups.setdefault((row["cell"], row["method"]), []).append(row)
     if not groups:
         raise InputError(f"{study.spec.name}: no trial in it yet")
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    journal = _Journal()
+    storage = JournalStorage(journal)
+    for (cell, method), own in sorted(groups.items()):
+        name = f"{study.spec.name}/{cell}/{method}"
+        filled = filled_study(storage, name, frozen_trials(study.spaces[method], own))
+        for key, value in (("cell", cell), ("method", method), ("objective", study.spec.objective)):
+            filled.set_user_attr(key, value)
     try:
-        partial.write_bytes(b"")
-        storage = JournalStorage(JournalFileBackend(str(partial)))
-        for (cell, method), own in sorted(groups.items()):
-            name = f"{study.spec.name}/{cell}/{method}"
-            filled = filled_study(storage, name, frozen_trials(study.spaces[method], own))
-            for key, value in (("cell", cell), ("method", method), ("objective", study.spec.objective)):
-                filled.set_user_attr(key, value)
-        os.replace(partial, output)
+        write_atomically(output, "".join(journal.lines))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return len(groups)
+
+
+class _Journal(BaseJournalBackend):
+    """What `JournalFileBackend` writes, kept here: to its file it would write each trial by itself, and wait for it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._logs: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """What was appended, from that number on."""
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Keep them, and the lines that they are in a file."""
+        self._logs += logs
+        self.lines += [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
 
 
 def filled_study(storage: BaseStorage, name: str | None, trials: list[FrozenTrial]) -> optuna.Study:

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
+from rem_study.errors import InputError
 from rem_study.search.jobs import Job, OriginalJob, TrialJob
 from rem_study.search.neighbours import neighbours
 from rem_study.search.race import Race
@@ -47,11 +48,17 @@ class GridPlan:
         originals: the (corruption, replicate) whose originals are stored already.
         rows: the log's replicate rows, in any order.
         earlier: what was run before the study was extended, by what it is a result of.
+        pruned: trials that were given up early, as the log has them: not decided again.
+        origin: what `rows` were read from, for messages.
+        resuming: told how many of them have been gone through.
 
     Attributes:
         reused: what was taken from `earlier` so far, as rows of this study.
         kept: called with each row that is taken from `earlier` from now on.
         settled: called with each trial that is through from now on, and how it ended.
+
+    Raises:
+        InputError: a row has a configuration that the study cannot have.
     """
 
     def __init__(
@@ -60,6 +67,9 @@ class GridPlan:
         originals: Iterable[OriginalJob],
         rows: Iterable[dict[str, Any]],
         earlier: Mapping[ResultKey, dict[str, Any]] = MappingProxyType({}),
+        pruned: Set[TrialKey] = frozenset(),
+        origin: str = "the log",
+        resuming: Callable[[int], None] = lambda count: None,
     ) -> None:
         spec = study.spec
         self.study = study
@@ -90,13 +100,14 @@ class GridPlan:
         self._starts = {(cell, m): starts.get(m, {}).get(cell, ()) for cell, m in self._searches}
         self._rows: dict[TrialKey, dict[int, dict[str, Any]]] = defaultdict(dict)
         self._states: dict[TrialKey, str] = {}
+        self._ended: Counter[str] = Counter()
         self._waiting: dict[Key, deque[TrialJob]] = {key: deque() for key in self._searches}
         self._races: dict[Key, Race] = {}
         self._confirming: dict[Key, set[TrialKey]] = {}
         self._transferring: dict[str, set[TrialKey]] = {}
         self._queued: set[TrialJob] = set()
         self._attempts: dict[Job, int] = defaultdict(int)
-        self._earlier = earlier
+        self._earlier, self._pruned, self._origin, self._resuming = earlier, pruned, origin, resuming
         self.reused: list[dict[str, Any]] = []
         self.kept: Callable[[dict[str, Any]], None] = self.reused.append
         self.settled: Callable[[TrialKey, str], None] = lambda key, state: None
@@ -127,12 +138,12 @@ class GridPlan:
     @property
     def failed(self) -> int:
         """Trials that failed."""
-        return sum(state == "failed" for state in self._states.values())
+        return self._ended["failed"]
 
     @property
     def pruned(self) -> int:
         """Trials that were given up early."""
-        return sum(state == "pruned" for state in self._states.values())
+        return self._ended["pruned"]
 
     @property
     def originals_total(self) -> int:
@@ -249,7 +260,11 @@ class GridPlan:
             known, proposed_by = row["config"], row["proposed_by"] or ""
         else:
             known, proposed_by = self._proposal(key, number)
-        number, configuration = search.ask(known)
+        try:
+            number, configuration = search.ask(known)
+        except InputError as error:
+            raise InputError(f"{self._origin}: {cell}, {method} #{number}: config.{error}") from None
+        self._resuming(len(self._states))
         self._settle((cell, method, "search", number), configuration, proposed_by)
 
     def _proposal(self, key: Key, number: int) -> tuple[Configuration | None, str]:
@@ -342,6 +357,7 @@ class GridPlan:
 
     def _end(self, key: TrialKey, state: str) -> None:
         self._states[key] = state
+        self._ended[state] += 1
         self.settled(key, state)
 
     def _reuse(self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str) -> bool:
@@ -364,7 +380,15 @@ class GridPlan:
         scores = [_score(row) for row in there]
         if not all(score.finite for score in scores):
             return "failed"
+        if key in self._pruned:
+            return "pruned"
+        if self._searched_further(key, len(there)):
+            return None
         return "pruned" if self._searches[key[0], key[1]].prunes(key[3], scores) else None
+
+    def _searched_further(self, key: TrialKey, replicates: int) -> bool:
+        """Whether the log has the trial's next replicate, so that it was decided before that it goes on."""
+        return self.study.spec.searched[replicates] in self._rows[key]
 
     def _begin_race(self, key: Key) -> None:
         """Let the best of a search that is through race the default; see `rem_study.search.race`."""

@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from rem_study.errors import InputError
 from rem_study.search.optuna_studies import distribution
 from rem_study.seeds import derive_seed
 from rem_study.spec import Configuration, SearchSpace
 from rem_study.spec.search import PrunerSpec, SamplerSpec
-from rem_study.spec.space import FloatParameter, IntParameter
+from rem_study.spec.space import FloatParameter, IntParameter, Value
+from rem_study.spec.yaml_file import field_name
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -112,12 +114,15 @@ class CellSearch:
         self.asked = 0
         self.configurations: list[Configuration] = []
         self._shared = _shared_by_all(space)
+        self._ranges = {name: distribution(one) for name, one in space.parameters.items() if one.search}
         self._pruner, self._pruner_spec = _make_pruner(pruner), pruner
         objectives = 2 if sampler.name == "nsga2" else 1
         self._study = optuna.create_study(directions=[StudyDirection.MAXIMIZE] * objectives)
         self._open: dict[int, optuna.Trial] = {}
         self._results: dict[int, _Result] = {}
-        self._told = 0
+        self._told = 0  # results that the Optuna study has
+        self._added = 0  # trials that it has
+        self._costs = [0]  # what the first n trials have cost together, as far as all of them have results
 
     @property
     def trials(self) -> int:
@@ -162,8 +167,11 @@ class CellSearch:
 
     def _distinct(self, numbers: Sequence[int]) -> list[int]:
         kept: list[int] = []
+        seen = {frozenset(self.configurations[0].items())}
         for number in numbers:
-            if all(self.configurations[number] != self.configurations[other] for other in (0, *kept)):
+            values = frozenset(self.configurations[number].items())
+            if values not in seen:
+                seen.add(values)
                 kept.append(number)
         return kept
 
@@ -172,21 +180,53 @@ class CellSearch:
 
         Args:
             known: the configuration that this trial has had already, when a study is resumed, or is to have.
+
+        Raises:
+            InputError: `known` has a value that the search space does not.
         """
         number = self.asked
-        while self._told <= number - self._in_flight:
-            self._tell_optuna(self._told)
-            self._told += 1
         if number == 0 and known is None:
             known = self._space.defaults
+        if known is not None:
+            known = self._fitting(known)
+        if known is not None and self._sampler.name not in _COUNTING:
+            configuration = known  # the Optuna study learns of it when the sampler is next asked
+        else:
+            configuration = self._ask_optuna(number, known)
+        self.configurations.append(configuration)
+        self.asked += 1
+        return number, configuration
+
+    def _fitting(self, known: Configuration) -> Configuration:
+        """`known` as the sampler would have said it. Raises InputError."""
+        configuration, parameters = self._space.defaults, self._space.parameters
+        if foreign := sorted(known.keys() - parameters.keys()):
+            raise InputError(f"{field_name(foreign[0])}: {self._space.method} has no such hyperparameter")
+        for name, its_range in self._ranges.items():
+            if not self._space.is_active(name, configuration):
+                continue
+            try:
+                configuration[name] = _value_in(its_range, known[name])
+            except KeyError:
+                raise InputError(f"{name}: is missing") from None
+            except (ValueError, TypeError):
+                raise InputError(f"{name}: {known[name]!r:.80} is not within the search space") from None
+        same = all(
+            type(known.get(name)) is type(value) and known[name] == value for name, value in configuration.items()
+        )
+        return known if same else configuration  # of a hundred thousand, one copy less of each
+
+    def _searched(self, configuration: Configuration) -> list[str]:
+        return [name for name in self._ranges if self._space.is_active(name, configuration)]
+
+    def _ask_optuna(self, number: int, known: Configuration | None) -> Configuration:
+        """What the sampler says, or `known`, of which it is told."""
+        self._catch_up(number)
         self._study.sampler = self._make_sampler(number)
         if known is not None:
-            parameters = self._space.parameters
-            self._study.enqueue_trial(
-                {n: v for n, v in known.items() if parameters[n].search and self._space.is_active(n, known)}
-            )
+            self._study.enqueue_trial({name: known[name] for name in self._searched(known)})
         trial = self._study.ask()
-        if known is not None and self._sampler.name in _COUNTING:
+        if known is not None:
             _ = trial.relative_params
         configuration = self._space.defaults
         for name, parameter in self._space.parameters.items():
@@ -204,9 +244,42 @@ class CellSearch:
                 value = trial.suggest_categorical(name, parameter.choices)
             configuration[name] = value
         self._open[number] = trial
-        self.configurations.append(configuration)
-        self.asked += 1
-        return number, configuration
+        self._added += 1
+        return configuration
+
+    def _catch_up(self, number: int) -> None:
+        """Let the Optuna study have what suggestion `number` sees: results to n - k, and the trials after them as
+        running. Of trials whose configuration was known it has heard nothing so far; they are added as they are."""
+        visible = max(0, number - self._in_flight + 1)
+        while self._told < min(visible, self._added):
+            self._tell_optuna(self._told)
+            self._told += 1
+        for added in range(self._added, number):
+            finished = added < visible
+            self._study.add_trial(self._frozen(added, self._results[added] if finished else None))
+            if finished:
+                self._told += 1
+            else:
+                self._open[added] = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[-1]._trial_id)
+        self._added = max(self._added, number)
+
+    def _frozen(self, number: int, result: _Result | None) -> FrozenTrial:
+        """Trial `number` as Optuna has it once it is told of; without a result it is running."""
+        configuration = self.configurations[number]
+        ranges = {name: self._ranges[name] for name in self._searched(configuration)}
+        steps = {} if result is None or result.state == TrialState.FAIL else self._steps(result.scores)
+        value = None
+        if result is not None and result.state == TrialState.COMPLETE:
+            value = result.value
+        elif result is not None and result.state == TrialState.PRUNED:
+            value = list(steps.values())[-1]
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING if result is None else result.state,
+            value=value,
+            params={name: configuration[name] for name in ranges},
+            distributions=ranges,
+            intermediate_values=steps,
+        )
 
     def prunes(self, number: int, scores: Sequence[Score]) -> bool:
         """Whether trial `number`, whose first replicates gave `scores`, is given up. Never the default (trial 0)."""
@@ -231,6 +304,8 @@ class CellSearch:
         else:
             state = TrialState.PRUNED if pruned else TrialState.COMPLETE
             self._results[number] = _Result(state, tuple(scores), sample_passes)
+        while (whole := len(self._costs) - 1) in self._results:
+            self._costs.append(self._costs[-1] + self._results[whole].sample_passes)
 
     def _tell_optuna(self, number: int) -> None:
         result, trial = self._results[number], self._open.pop(number)
@@ -255,18 +330,15 @@ class CellSearch:
         return {step: statistics.fmean(values[: step + 1]) for step in range(len(values))}
 
     def _sees_enough(self) -> bool:
-        row = self._told
-        while row in self._results:
-            row += 1
-        return row > self.asked - self._in_flight
+        return len(self._costs) > self.asked - self._in_flight + 1
 
     def _spent(self) -> bool:
         """Whether the results that the next suggestion sees have cost all that the search may cost."""
         if math.isinf(self._sample_passes):
             return False
-        seen = range(self.asked - self._in_flight + 1)
-        known = [self._results[number] for number in seen if number in self._results]
-        return sum(result.sample_passes for result in known) >= self._sample_passes
+        seen, whole = max(0, self.asked - self._in_flight + 1), len(self._costs) - 1
+        later = (self._results[number].sample_passes for number in range(whole, seen) if number in self._results)
+        return self._costs[min(seen, whole)] + sum(later) >= self._sample_passes
 
     @_without_experimental_warnings
     def _make_sampler(self, number: int) -> BaseSampler:
@@ -325,6 +397,19 @@ def _make_pruner(spec: PrunerSpec) -> BasePruner:
     if spec.name == "wilcoxon":
         return WilcoxonPruner(p_threshold=spec.p_threshold)
     return NopPruner()
+
+
+def _value_in(its_range: BaseDistribution, value: Value) -> Value:
+    """`value` as Optuna would give it. Raises ValueError or TypeError where its range does not have it."""
+    if type(value) is float and isinstance(its_range, FloatDistribution) and its_range.step is None:
+        if its_range.low <= value <= its_range.high:
+            return value
+        raise ValueError
+    inside = its_range.to_internal_repr(value)
+    if not its_range._contains(inside):
+        raise ValueError
+    found: Value = its_range.to_external_repr(inside)
+    return found
 
 
 def _shared_by_all(space: SearchSpace) -> dict[str, BaseDistribution]:

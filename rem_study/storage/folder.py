@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
+import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from rem_study.errors import InputError, StorageError
@@ -143,6 +147,8 @@ def open_folder(place: str | Path) -> Folder:
     if scheme == "file":
         if not rest.startswith("/"):
             raise InputError(f"{text}: must be file:/// and an absolute path")
+        if "?" in rest or "#" in rest:
+            raise InputError(f"{text}: ? and # must be written as %3F and %23 in a URL")
         return Path(unquote(urlsplit(text).path))
     if scheme not in CLIENTS:
         raise InputError(f"{text}: must be a path, or a URL that begins with s3://, gs:// or file://")
@@ -169,18 +175,63 @@ def write_atomically(path: Folder, content: bytes | str) -> None:
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(partial, "wb") as file:
+        require_regular(path)
+        with exclusive(path) as (partial, file):
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError where a file must not be put: a device or a pipe would be replaced by it. A link would, too, which
+    is as it should be: what it leads to stays as it is."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+
+
+def require_no_links(folder: Folder) -> None:
+    """Raise InputError where something in a study's folder is a link: what is written there must stay there."""
+    if isinstance(folder, Path):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise InputError(f"{folder / entry.name}: is a link; nothing in a study's folder may be one")
+
+
+@contextmanager
+def exclusive(beside: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file beside `beside`, of a name that nobody can know before, never one that is there, never through a link;
+    removed at the end unless it has been moved. Its permissions are those of any new file, or of the file `beside` if
+    that is there. Raises OSError."""
+    partial = beside.with_name(f".{beside.name[:100]}.{secrets.token_hex(8)}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            with contextlib.suppress(OSError):
+                there = os.lstat(beside).st_mode
+                if stat.S_ISREG(there):
+                    os.fchmod(descriptor, there & 0o777)
+            yield partial, file
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what `exclusive` has left in `folder` where a launch was killed in it."""
+    for name in os.listdir(folder):
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.partial", name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def is_damaged(path: Folder) -> bool:
@@ -208,11 +259,15 @@ def storage(folder: Folder) -> Iterator[None]:
 
 def make_writable(folder: Folder) -> None:
     """Create `folder` if need be and check that files can be written there. Raises InputError."""
-    probe = folder / f".writable.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        if isinstance(folder, ObjectPath):
+            probe = folder / f".writable.{secrets.token_hex(8)}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        else:
+            with exclusive(folder / "writable"):
+                pass
     except OSError as error:
         raise InputError(f"--root: {folder} cannot be written ({error.strerror or error})") from None
 

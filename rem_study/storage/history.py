@@ -8,12 +8,14 @@ the extended study's by `kept` records, which give such a result its place.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rem_study.storage.folder import Folder
-from rem_study.storage.log import Record, read_log
+from rem_study.storage.log import contents, summaries
+from rem_study.storage.records import Record, decode
 from rem_study.storage.rows import ResultKey, TrialKey, placed, result_key, trial_key
 
 
@@ -53,23 +55,38 @@ class History:
         )
 
 
-def read_history(folder: Folder) -> History:
-    """The log in `folder`, put together. It may be written to meanwhile."""
-    records, damaged = read_log(folder)
+def read_history(folder: Folder, glance: bool = False) -> History:
+    """The log in `folder`, put together; `curves` of its rows are JSON text. It may be written to meanwhile.
+
+    Args:
+        glance: rows have what a summary keeps (`rem_study.storage.summary`) and no more: sooner, in less memory.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # of a large log nothing is garbage, and looking for it takes as long as reading
+    try:
+        return _put_together(folder, glance)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _put_together(folder: Folder, glance: bool) -> History:
+    damaged: list[str] = []
     rows: list[dict[str, Any]] = []
-    earlier: dict[ResultKey, dict[str, Any]] = {}
+    earlier: dict[Any, dict[str, Any]] = {}
     by_kind: dict[str, list[Record]] = {kind: [] for kind in ("original", "basis", "extended")}
     pruned: set[TrialKey] = set()
     extension = 0
-    for record in records:
+    for record in summaries(folder, damaged) if glance else decode(contents(folder, damaged)):
         kind = record["kind"]
         if record.get("extension", 0) > extension:  # `kept` records have it too, should the `extended` one be damaged
             extension = record["extension"]
             earlier, rows, pruned = _results(earlier, rows), [], set()
         if kind == "replicate":
-            rows.append(row_of(record))
+            del record["kind"]
+            rows.append(record)
         elif kind == "kept":
-            known = earlier.get(result_key(record))
+            known = earlier.get(_result(record))
             if known is not None:  # else its own record is damaged
                 rows.append(placed(known, trial_key(record), record["proposed_by"]))
         elif kind == "pruned":
@@ -103,11 +120,16 @@ def _unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(unique.values())
 
 
+def _result(row: Record) -> Any:
+    """`result_key`, or what stands for it in a summary."""
+    return row["result"] if "result" in row else result_key(row)
+
+
 def _results(
     earlier: Mapping[ResultKey, dict[str, Any]], rows: Iterable[dict[str, Any]]
 ) -> dict[ResultKey, dict[str, Any]]:
     """`earlier` and what else `rows` are results of; of equal ones the first counts."""
     results = dict(earlier)
     for row in rows:
-        results.setdefault(result_key(row), row)
+        results.setdefault(_result(row), row)
     return results

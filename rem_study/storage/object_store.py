@@ -44,8 +44,8 @@ class ObjectLog:
         self._launch = 0
         self._parts = 0
 
-    def append(self, line: bytes) -> None:
-        """Write one line; it is in the store on return. Raises OSError; nothing has been written then."""
+    def append(self, line: bytes, record: object = None) -> None:
+        """Write one line, `record`; it is in the store on return. Raises OSError; nothing has been written then."""
         if self._parts == PARTS:
             self.close()
         if not self._launch:
@@ -57,6 +57,9 @@ class ObjectLog:
             if part.read_bytes() != line:  # else the store had it, and its answer was lost
                 raise
         self._parts += 1
+
+    def check(self) -> None:
+        """Nothing: objects are created, never changed, and the lock is watched."""
 
     def close(self) -> None:
         """Merge this launch's objects, and those that a killed one left, into one a launch."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rem_study.errors import InputError
 from rem_study.results import LOG_FOLDER, artifacts
+from rem_study.results.lost import require_nothing_lost
 from rem_study.spec import Study, load_study
 from rem_study.storage import Folder, ObjectPath, StudyLog, locked, read_history
 from rem_study.storage.folder import make_writable, storage
+from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
 from rem_study.tracking import TrackingPlace, tracking_place
@@ -77,10 +80,10 @@ def launch(
     for note in preflight(study, str(path)):
         print(f"note: {note}", file=sys.stderr)
     make_writable(folder)
-    with locked(folder), storage(folder):
+    with locked(folder) as holds, storage(folder):
         extension = claim(folder, study, str(path))
         with tracking_place(study, folder) as place:
-            return _run(study, extension, folder, root / "originals", place, address, worker)
+            return _run(study, extension, folder, root / "originals", place, address, worker, holds)
 
 
 def _run(
@@ -91,26 +94,28 @@ def _run(
     place: TrackingPlace,
     address: str | None,
     worker: type[Worker] | None,
+    holds: Callable[[], None],
 ) -> Outcome:
     """Resume from the log, run what is left, and write down what came of it."""
-    from rem_study.search.plan import GridPlan
     from rem_study.study.progress import describe
     from rem_study.study.recorder import Recorder
+    from rem_study.study.replay import replay
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
+    study_log = StudyLog(folder / LOG_FOLDER, holds)
     history = read_history(folder / LOG_FOLDER)
+    summarise(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)
     stands_on_anew = require_same_fingerprints(folder, history, fingerprints(study))
-    study_log = StudyLog(folder / LOG_FOLDER)
     try:
         if extension is not None:
             print(f"extending {folder}: {', '.join(extension.changed)}", file=sys.stderr)
             history = extend(folder, study, extension, history, study_log)
         if stands_on_anew:
             study_log.append({"kind": "basis", "content": stands_on_anew})
-        plan = GridPlan(study, _stored(study, originals), history.rows, history.earlier)
+        plan = replay(study, _stored(study, originals), history, folder)
         if plan.finished:
             print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
         with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
@@ -118,6 +123,8 @@ def _run(
             recorder.catch_up(plan)
             if not plan.done():
                 _run_grid(plan, originals, recorder, address, worker)
+            study_log.check()
+            require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
             _conclude(study, folder, plan, recorder, tracking, place, started)
     finally:
         study_log.close()

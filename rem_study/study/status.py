@@ -35,7 +35,7 @@ class _Trial:
 def describe(folder: Folder) -> str:
     """A screenful for the terminal. Raises InputError."""
     study = load_resolved(folder)
-    history = read_history(folder / LOG_FOLDER)
+    history = read_history(folder / LOG_FOLDER, glance=True)
     trials = _finished(study, history.rows, history.pruned)
     originals = {(record["corruption"], record["replicate"]) for record in history.originals}
     lines = [_head(study, trials, len(originals)), _pace(study, trials, time.time())]

@@ -7,18 +7,23 @@ from pathlib import Path
 
 from rem_study.errors import TrackingError
 from rem_study.results import LOG_FOLDER, artifacts, load_resolved
+from rem_study.results.lost import require_nothing_lost
 from rem_study.results.write import selections
-from rem_study.search.plan import GridPlan
 from rem_study.storage import Folder, TrialKey, locked, read_history
 from rem_study.storage.folder import storage
+from rem_study.storage.log import summarise
 from rem_study.study.derive import write_derived
 from rem_study.study.launch import STUDY_TAGS
+from rem_study.study.replay import replay
 from rem_study.tracking import Selection, tracking_place
 from rem_study.tracking.sync import sync as write
 
 
-def sync(folder: Folder) -> int:
+def sync(folder: Folder, force: bool = False) -> int:
     """Bring MLflow, the tables and the report level with the log in `folder`.
+
+    Args:
+        force: even where the tables have results that the log lacks.
 
     Returns:
         how many replicates were missing in MLflow.
@@ -26,14 +31,22 @@ def sync(folder: Folder) -> int:
     Raises:
         InputError: not a study's folder, or a launch of it is running.
         TrackingError: MLflow cannot be written; the tables have been, without its run ids.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or its log lacks what the tables have.
     """
     study = load_resolved(folder)
     with locked(folder), storage(folder), tracking_place(study, folder) as place:
         history = read_history(folder / LOG_FOLDER)
+        summarise(folder / LOG_FOLDER)
         for line in history.damaged:
             print(f"warning: {line}", file=sys.stderr)
-        plan = GridPlan(study, [], history.rows, history.earlier)
+        if not force:
+            require_nothing_lost(
+                folder,
+                history.rows,
+                history.earlier,
+                f"Launching the study again runs what is missing; `rem-study sync --force {folder}` goes by the log",
+            )
+        plan = replay(study, [], history, folder)
         rows = history.rows + plan.reused
         states = plan.states(rows)
         derived = False

@@ -17,6 +17,7 @@ from rem_study.errors import InputError
 from rem_study.spec import Study
 from rem_study.storage import Folder, ObjectPath
 from rem_study.storage.folder import copy_tree
+from rem_study.tracking.sqlite_uri import plainly_named, sqlite_uri
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -53,7 +54,8 @@ def tracking_place(study: Study, folder: Folder) -> Iterator[TrackingPlace]:
     """Write MLflow's runs of the study in `folder` inside this; nothing may write to MLflow any more at its end."""
     uri = study.spec.tracking.uri
     if isinstance(folder, Path):
-        yield TrackingPlace(uri or f"sqlite:///{(folder / DATABASE).resolve()}", folder, folder)
+        with plainly_named(folder.resolve() / DATABASE) as database:
+            yield TrackingPlace(uri or sqlite_uri(database), folder, folder)
         return
     with tempfile.TemporaryDirectory(prefix="rem-study-mlflow-", ignore_cleanup_errors=True) as place:
         scratch = Path(place)
@@ -62,7 +64,7 @@ def tracking_place(study: Study, folder: Folder) -> Iterator[TrackingPlace]:
             return
         if (folder / DATABASE).exists():
             _fetch(folder, scratch)
-        yield TrackingPlace(f"sqlite:///{scratch / DATABASE}", folder, scratch)
+        yield TrackingPlace(sqlite_uri(scratch / DATABASE), folder, scratch)
         for name in (ARTIFACTS, DATABASE):  # the database last: what it names is there
             copy_tree(scratch / name, folder / name)
 
@@ -95,8 +97,8 @@ def _fetch(folder: ObjectPath, destination: Path) -> Path:
         for (before,) in experiments:
             if before and before.startswith("file:") and before.rstrip("/").endswith(f"/{ARTIFACTS}"):
                 connection.execute(
-                    "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE artifact_uri LIKE ? || '%'",
-                    (location, len(before) + 1, before),
+                    "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE substr(artifact_uri, 1, ?) = ?",
+                    (location, len(before) + 1, len(before), before),
                 )
                 connection.execute(
                     "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (location, before)

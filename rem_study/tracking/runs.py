@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rem_study.storage import Row, TrialKey, trial_key, write_atomically
+from rem_study.tracking.sqlite_uri import sqlite_file, sqlite_uri
 
 KEY = "rem_study.key"
 REPLICATES = "rem_study.replicates"
@@ -334,7 +335,7 @@ def make_client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient  # seconds: not before the writer's thread needs it
 
-    if database := _sqlite_file(uri):
+    if database := sqlite_file(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
         if not database.exists():
             _create(database)
@@ -348,7 +349,7 @@ def _create(database: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="rem-study-mlflow-") as place:
         made = Path(place) / database.name
-        store = SqlAlchemyStore(f"sqlite:///{made}", (database.parent / "artifacts").as_uri())
+        store = SqlAlchemyStore(sqlite_uri(made), (database.parent / "artifacts").as_uri())
         store.engine.dispose()
         if not database.exists():  # another study's writer may have been faster
             write_atomically(database, made.read_bytes())
@@ -373,13 +374,8 @@ def _artifact_location(uri: str, given: str | None) -> str | None:
     """`given` as a URI; else a folder beside the SQLite file (MLflow itself takes the working directory)."""
     if given is not None:
         return given if "://" in given else Path(given).resolve().as_uri()
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     return (database.parent / "artifacts").as_uri() if database else None
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)).resolve() if uri.startswith(prefix) else None
 
 
 def _digest(shown: Mapping[str, Any]) -> str:

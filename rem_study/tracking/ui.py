@@ -14,6 +14,7 @@ from urllib.parse import quote
 from rem_study.storage import Folder
 from rem_study.tracking.place import ARTIFACTS, database_of
 from rem_study.tracking.runs import KEY, PARENT, SELECTED
+from rem_study.tracking.sqlite_uri import plainly_named, sqlite_uri
 
 
 def serve(folder: Folder, port: int = 5000) -> int:
@@ -21,14 +22,14 @@ def serve(folder: Folder, port: int = 5000) -> int:
 
     For the main thread. Raises InputError when the folder has no `mlflow.db`.
     """
-    with database_of(folder) as database:
-        return _serve(database, port)
+    with database_of(folder) as database, plainly_named(database) as named:
+        return _serve(named, port)
 
 
 def _serve(database: Path, port: int) -> int:
     folder = database.parent
     options = {
-        "--backend-store-uri": f"sqlite:///{database}",
+        "--backend-store-uri": sqlite_uri(database),
         "--artifacts-destination": (folder / ARTIFACTS).as_uri(),
         "--host": "127.0.0.1",
         "--port": str(port),

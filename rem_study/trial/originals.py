@@ -155,7 +155,8 @@ class Original:
 
 
 class OriginalStore:
-    """Originals in a folder or an object store: `KEY.pt`, weights alone, and `KEY.json`, facts and a checksum of both.
+    """Originals in a folder or an object store: `KEY.pt`, weights alone, and `KEY.json`, facts, the key,
+    and a checksum of all three: a pair of files that was stored under another key is not taken.
 
     The last few that `obtain` gave stay in memory, so that a worker's trials read each file once.
     """
@@ -184,7 +185,11 @@ class OriginalStore:
         try:
             record = json.loads((self.folder / f"{key}.json").read_text())
             weights = (self.folder / f"{key}.pt").read_bytes()
-            if _checksum(weights, record["facts"]) != record["sha256"]:
+            if "key" not in record:
+                raise ValueError("it was stored by an earlier version, which did not note what it is the original of")
+            if record["key"] != key:
+                raise ValueError(f"it is another one, {str(record['key'])[:40]!r}")
+            if _checksum(key, weights, record["facts"]) != record["sha256"]:
                 raise ValueError("its checksum is wrong")
             return weights, record["facts"]
         except FileNotFoundError:
@@ -201,7 +206,8 @@ class OriginalStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(original.state, buffer)
-        record = {"sha256": _checksum(buffer.getvalue(), original.facts), "facts": original.facts}
+        checksum = _checksum(key, buffer.getvalue(), original.facts)
+        record = {"sha256": checksum, "key": key, "facts": original.facts}
         for name, content in (
             (f"{key}.pt", buffer.getvalue()),
             (f"{key}.json", canonical_json(record).encode()),
@@ -221,8 +227,8 @@ class OriginalStore:
         return original
 
 
-def _checksum(weights: bytes, facts: dict[str, Any]) -> str:
-    return hashlib.sha256(weights + canonical_json(facts).encode()).hexdigest()
+def _checksum(key: str, weights: bytes, facts: dict[str, Any]) -> str:
+    return hashlib.sha256(f"{key}\0".encode() + weights + canonical_json(facts).encode()).hexdigest()
 
 
 def _weights(content: bytes) -> dict[str, torch.Tensor]:

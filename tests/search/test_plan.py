@@ -317,7 +317,7 @@ def test_what_is_modelled_jointly_is_what_optuna_finds_in_all_trials(method):
     one = CellSearch(space, SamplerSpec(startup_trials=3), trials, 1, ("study", "cell", method))
     for number in range(trials):
         one.tell(one.ask()[0], [Score(float(number), (float(number), 1.0))])
-    one._tell_optuna(trials - 1)
+    one._catch_up(trials)
     found = optuna.search_space.intersection_search_space(one._study.get_trials())
     assert one._shared == {name: found[name] for name in found if not found[name].single()}
 
@@ -362,3 +362,25 @@ def test_a_warm_start_out_of_this_studys_reach_is_named(tmp_path):
     (point,) = fixed.spec.warm_start["npo"]["poison@0.5"]
     assert point.config == config | {"lr": 0.02}
     assert resolve(fixed.spec.plain(), "study.yaml", Path()).spec == fixed.spec  # as a study's folder keeps it
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "random"])
+def test_resuming_asks_the_sampler_for_nothing_that_the_log_has_already(name, monkeypatch):
+    fields = EVERYTHING | {"sampler": {"name": name, "startup_trials": 2}}
+    whole = run(GridPlan(study(**fields), [], []))
+    asked = []
+    monkeypatch.setattr(CellSearch, "_ask_optuna", lambda *arguments: asked.append(arguments))
+    plan = GridPlan(study(**fields), ORIGINALS, whole)
+    assert plan.done() and not asked
+
+
+def test_what_was_pruned_or_went_on_is_not_decided_again_on_resuming(monkeypatch):
+    plan = GridPlan(study(**EVERYTHING), [], [])
+    ended = {}
+    plan.settled = ended.__setitem__
+    rows = run(plan)
+    pruned = {key for key, state in ended.items() if state == "pruned" and key[2] == "search"}
+    assert pruned
+    monkeypatch.setattr(CellSearch, "prunes", lambda *arguments: pytest.fail("it was decided before"))
+    again = GridPlan(study(**EVERYTHING), ORIGINALS, rows, pruned=pruned)
+    assert again.done() and {key: again.state(key) for key in ended} == ended

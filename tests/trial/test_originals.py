@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from rem_study.errors import InputError
 from rem_study.seeds import generator
 from rem_study.spec.corruption import BlendedTriggerSpec, PoisonSpec, SemanticContaminationSpec
 from rem_study.training.loop import BatchLoader, train_classifier
-from rem_study.trial.originals import OriginalStore, Setting, train_original
+from rem_study.trial.originals import Original, OriginalStore, Setting, train_original
 
 RECIPE = {"epochs": 2, "batch_size": 64, "lr": 0.05}
 
@@ -80,6 +81,30 @@ def test_a_record_of_bytes_that_are_no_text_is_trained_again(quick, tmp_path):
     store.obtain(quick)
     (tmp_path / f"{quick.key()}.json").write_bytes(b"\xff\xfe")
     assert store.load(quick.key()) is None
+
+
+@pytest.mark.parametrize("files", [("pt", "json"), ("pt",), ("json",)])
+def test_an_original_of_another_key_is_not_taken_however_it_came_there(tmp_path, caplog, files):
+    store = OriginalStore(tmp_path)
+    for number, key in enumerate(("a" * 32, "b" * 32)):
+        store.save(key, Original({"w": torch.full((3,), float(number))}, {"regularity": number}))
+    for suffix in files:
+        (tmp_path / f"{'b' * 32}.{suffix}").write_bytes((tmp_path / f"{'a' * 32}.{suffix}").read_bytes())
+    assert store.load("b" * 32) is None and not store.has("b" * 32)
+    assert "will be trained again" in caplog.text
+    assert store.load("a" * 32).facts == {"regularity": 0}
+
+
+def test_a_key_that_is_written_over_does_not_fit_the_checksum_and_one_without_is_trained_again(tmp_path, caplog):
+    store = OriginalStore(tmp_path)
+    store.save("a" * 32, Original({"w": torch.zeros(3)}, {}))
+    record = json.loads((tmp_path / f"{'a' * 32}.json").read_text())
+    (tmp_path / f"{'b' * 32}.pt").write_bytes((tmp_path / f"{'a' * 32}.pt").read_bytes())
+    (tmp_path / f"{'b' * 32}.json").write_text(json.dumps(record | {"key": "b" * 32}))
+    assert store.load("b" * 32) is None and "checksum is wrong" in caplog.text
+    del record["key"]
+    (tmp_path / f"{'a' * 32}.json").write_text(json.dumps(record))
+    assert store.load("a" * 32) is None and "earlier version" in caplog.text
 
 
 def test_truncated_weights_are_noticed(quick, tmp_path):

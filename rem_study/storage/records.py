@@ -1,0 +1,69 @@
+"""The lines of the log: a record as text with its checksum, and many of them read back at once."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from rem_study.storage.canonical import canonical_json
+
+Record = dict[str, Any]
+
+AT_ONCE = 500
+"""Lines that are parsed together: Python's parser then keeps each name once for all of them."""
+
+_BEGIN, _END = b'"curves":{', b"}"
+_SHARED = (
+    "cell",
+    "corruption",
+    "dataset",
+    "method",
+    "model",
+    "phase",
+    "proposed_by",
+    "regularity_rank",
+    "state",
+    "study",
+)
+
+
+def encode(record: Record) -> bytes:
+    """One line: eight hexadecimal digits of CRC-32, a space, JSON."""
+    content = canonical_json(record).encode()
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def content_of(line: bytes) -> bytes | None:
+    """The JSON of a whole line, its newline left out; None if the line is damaged."""
+    checksum, _, content = line.partition(b" ")
+    return content if checksum == b"%08x" % zlib.crc32(content) else None
+
+
+def decode(contents: Iterable[bytes]) -> Iterator[Record]:
+    """Records, with `curves` as JSON text, as in trials.parquet: most of a log is curves, and few of them are read."""
+    iterator, known = iter(contents), dict[str, str]()
+    while lines := list(islice(iterator, AT_ONCE)):
+        parted = [_part(line) for line in lines]
+        for (_, curves), record in zip(
+            parted, json.loads(b"[%s]" % b",".join(rest for rest, _ in parted)), strict=True
+        ):
+            if curves is not None:
+                record["curves"] = curves.decode()
+            for name in _SHARED:  # the same few texts in all of them
+                if isinstance(text := record.get(name), str):
+                    record[name] = known.setdefault(text, text)
+            yield record
+
+
+def _part(content: bytes) -> tuple[bytes, bytes | None]:
+    """A line without its curves, and these. Names are sorted, and no quote within a text stands without a backslash, so
+    that a replicate's own curves are found by their name."""
+    begin = content.find(_BEGIN)
+    if begin < 0 or b'"kind":"replicate"' not in content:
+        return content, None
+    begin += len(_BEGIN) - 1
+    end = content.find(_END, begin) + 1
+    return content[:begin] + b"null" + content[end:], content[begin:end]

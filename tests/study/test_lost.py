@@ -1,0 +1,125 @@
+"""A table is never written that has less than the one that is there, unless it is asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet
+import pytest
+import yaml
+
+from rem_study.errors import InputError, StorageError
+from rem_study.results.columns import TRIALS_SCHEMA
+from rem_study.results.lost import require_nothing_lost
+from rem_study.results.write import trials_of
+from rem_study.spec.resolve import load_study
+from rem_study.storage import StudyLog, read_history
+from rem_study.storage.log import segments
+from rem_study.study.replay import Resuming, replay
+from rem_study.study.sync import sync
+
+STUDY = {
+    "name": "toy",
+    "corruptions": [{"name": "poison", "samples": 20}],
+    "discovery_rates": [0.5],
+    "methods": ["rem"],
+    "budget": {"trials": 3, "replicates": 1},
+    "race": {"replicates": 0},
+    "confirm": {"replicates": 0},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(STUDY))
+    study = load_study(tmp_path / "toy.yaml")
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study.spec.plain(), sort_keys=False))
+    log = StudyLog(tmp_path / "log")
+    for number in range(3):
+        config = study.spaces["rem"].defaults | {"epochs": 10 + number} if number else study.spaces["rem"].defaults
+        row: dict[str, Any] = dict.fromkeys(TRIALS_SCHEMA.names)
+        row |= {"study": "toy", "cell": "poison@0.5", "method": "rem", "phase": "search", "trial": number}
+        row |= {"replicate": 0, "config": config, "state": "complete", "score": 0.5, "sample_passes": 1}
+        row |= {"score_healed": 0.5, "score_utility": 0.5, "proposed_by": "tpe", "start_time": 1, "end_time": 2}
+        log.append({"kind": "replicate", **row})
+    log.close()
+    history = read_history(tmp_path / "log")
+    filled = [row | {"dataset": "d", "model": "m", "corruption": "c", "discovery_rate": 0.5} for row in history.rows]
+    pyarrow.parquet.write_table(trials_of(filled, {}, {}), tmp_path / "trials.parquet")
+    return tmp_path
+
+
+def emptied(folder: Path) -> None:
+    for path in segments(folder / "log"):
+        path.write_bytes(b"")
+
+
+def cut(folder: Path) -> None:
+    (path,) = segments(folder / "log")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+
+
+def removed(folder: Path) -> None:
+    for path in segments(folder / "log"):
+        path.unlink()
+
+
+def damaged(folder: Path) -> None:
+    (path,) = segments(folder / "log")
+    path.write_bytes(path.read_bytes().replace(b'"trial":1', b'"trial":7'))
+
+
+def exchanged(folder: Path) -> None:
+    """As many replicates as before, of other configurations."""
+    removed(folder)
+    log = StudyLog(folder / "log")
+    for number in range(3):
+        place = {"cell": "poison@0.5", "method": "rem", "phase": "search", "trial": number, "replicate": 0}
+        log.append({"kind": "replicate", **place, "config": {"epochs": 50 + number}, "study": "toy"})
+    log.close()
+
+
+@pytest.mark.parametrize("harm", [emptied, cut, removed, damaged, exchanged])
+def test_sync_leaves_the_tables_alone_where_the_log_lacks_what_they_have(folder, harm):
+    before = (folder / "trials.parquet").read_bytes()
+    harm(folder)
+    with pytest.raises(StorageError, match=r"lacks \d replicates.*sync --force") as told:
+        sync(folder)
+    assert "\n" not in str(told.value)
+    assert (folder / "trials.parquet").read_bytes() == before
+
+
+def test_a_whole_log_and_one_with_more_lack_nothing(folder):
+    history = read_history(folder / "log")
+    require_nothing_lost(folder, history.rows, history.earlier, "")
+    table = pd.read_parquet(folder / "trials.parquet")
+    table.iloc[:1].to_parquet(folder / "trials.parquet")
+    require_nothing_lost(folder, history.rows, history.earlier, "")
+    (folder / "trials.parquet").write_bytes(b"damaged")  # made again from the log
+    require_nothing_lost(folder, [], {}, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"study": "other\x1b[2J"}, "another study"),
+        ({"config": {"epochs": 5, "bogus\n": 1}}, "no such hyperparameter"),
+        ({"config": {}}, "is missing"),
+        ({"config": "x"}, "config"),
+    ],
+)
+def test_a_row_that_cannot_be_this_studys_is_named_in_one_line(folder, change, said):
+    study = load_study(folder / "toy.yaml")
+    history = read_history(folder / "log")
+    history.rows[0] |= change
+    with pytest.raises(InputError, match=said) as told:
+        replay(study, [], history, folder)
+    assert str(told.value).isprintable() and str(folder / "log") in str(told.value)
+
+
+def test_a_long_resumption_says_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr("rem_study.study.replay.PAUSE", 0.0)
+    said = Resuming(10)
+    said.at(4)
+    said.close()
+    assert capsys.readouterr().err == "reading the log: 4 trials gone through (10 replicates)\n"
