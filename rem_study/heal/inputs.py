@@ -1,0 +1,122 @@
+"""What a person gives `heal` and `diagnose`: a checkpoint, its data, the ids they know; read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rem_study.data import Dataset, load_dataset
+from rem_study.data.sources import SOURCES
+from rem_study.errors import InputError
+from rem_study.heal.architecture import Architecture, load_architecture
+from rem_study.heal.checkpoint import Checkpoint, read_checkpoint
+from rem_study.heal.healing import normalised_by
+from rem_study.heal.names import Names, read_known, read_names
+from rem_study.spec import RecipeSpec
+from rem_study.spec.data import OwnDataSpec
+from rem_study.spec.yaml_file import load_yaml, validate
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options that say what the model is and what it was trained on; `--help` says what each means."""
+
+    checkpoint: Path
+    model: str
+    data: str
+    ids: Path
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: int | None = None
+    rgb: bool = False
+    original: str | None = None
+    seed: int = 0
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What `Given` leads to.
+
+    Attributes:
+        ids: int64 (n,), of the samples known to be corrupted. clean_labels: int64 (n,), where they are known.
+        names: of samples and classes.
+        recipe: how the model was trained.
+    """
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    dataset: Dataset
+    names: Names
+    ids: Tensor
+    clean_labels: Tensor | None
+    recipe: RecipeSpec
+    seed: int
+
+
+def read_case(given: Given, data: OwnDataSpec) -> Case:
+    """Read all that is named. Raises InputError for whatever is wrong with it."""
+    checkpoint = read_checkpoint(given.checkpoint)
+    dataset = _load_data(given, data)
+    names = read_names(data)
+    ids, clean_labels = read_known(given.ids, dataset, names)
+    recipe = _recipe(given.original)
+    architecture = load_architecture(given.model, dataset, checkpoint, given.seed)
+    return Case(checkpoint, architecture, dataset, names, ids, clean_labels, recipe, given.seed)
+
+
+def data_spec(text: str) -> OwnDataSpec:
+    """As in a study file if it is a mapping; a built-in data set by name; else a path, whose kind shows."""
+    if text.lstrip().startswith("{"):
+        spec = validate(OwnDataSpec, load_yaml(text, "--data"), "--data")
+        if spec.train_samples or spec.test_samples:
+            raise InputError("--data: train_samples, test_samples: must be left out, since ids count all images")
+        return spec
+    if text in SOURCES and not Path(text).exists():
+        return OwnDataSpec.model_validate({"name": text})
+    path = Path(text)
+    if not path.exists():
+        raise InputError(f"--data: {text}: no such file or folder, nor a data set by name")
+    if path.is_dir():
+        kind = "parquet" if (path / "train.parquet").exists() else "folder"
+    elif path.suffix == ".npz":
+        kind = "npz"
+    else:
+        raise InputError(f"--data: {text}: is neither an .npz file nor a folder")
+    return OwnDataSpec.model_validate({"name": kind, "root": text})
+
+
+def _load_data(given: Given, spec: OwnDataSpec) -> Dataset:
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device: {device}: {' '.join(str(error).split())[:200]}") from None
+    dataset = load_dataset(spec, device)
+    if given.rgb and dataset.train_images.shape[1] == 1:
+        grey = (dataset.train_images, dataset.test_images)
+        train, test = (images.expand(-1, 3, -1, -1).contiguous() for images in grey)
+        dataset = replace(dataset, train_images=train, test_images=test)
+    if given.classes is not None:
+        if given.classes < dataset.num_classes:
+            raise InputError(f"--classes: {given.classes}, but the data have {dataset.num_classes}")
+        dataset = replace(dataset, num_classes=given.classes)
+    return _prefixed("--", lambda: normalised_by(dataset, given.mean, given.std))
+
+
+def _recipe(text: str | None) -> RecipeSpec:
+    recipe = RecipeSpec() if text is None else validate(RecipeSpec, load_yaml(text, "--original"), "--original")
+    if recipe.kind != "standard":
+        raise InputError(f"--original: kind: {recipe.kind!r} is for networks of a study; a checkpoint is standard")
+    return recipe
+
+
+def _prefixed(prefix: str, compute: Callable[[], Dataset]) -> Dataset:
+    try:
+        return compute()
+    except InputError as error:
+        raise InputError(f"{prefix}{error}") from None
