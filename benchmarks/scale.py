@@ -88,6 +88,8 @@ class NoTraining(Worker):
             "healed": healed,
             "healed_discovered": near(healed),
             "healed_undiscovered": near(healed),
+            "found_average_precision": near(healed),
+            "found_recall": near(healed),
             "utility": utility,
             "test_accuracy": utility,
             "utility_x_healed": utility * healed,

@@ -54,6 +54,10 @@ COLUMNS = {
     "utility_x_healed": "`utility` × `healed`",
     "attack_success": "share of the clean test images of the report split, true class not the target, that get the "
     "target once the trigger is on them; null where the corruption has no trigger (`given` included)",
+    "found_average_precision": "average precision with which the healed network's doubt of given labels finds "
+    "undiscovered corrupted samples among the retained ones, report split; null where nothing is undiscovered",
+    "found_recall": "share of the undiscovered ones in the longest list of the most doubted whose precision is at "
+    "least 0.9",
     "healed_samples": "corrupted samples behind `healed`; null without clean labels",
     "healed_discovered_samples": "those of them behind `healed_discovered`; the rest are behind `healed_undiscovered`",
     "utility_samples": "test images behind `utility`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,11 +184,8 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("folder", type=FOLDER)
 def status(folder: Folder) -> None:
     """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
-    import gc
-
     from rem_study.study.status import describe
 
-    gc.disable()  # as in `read_history`; this process ends right after
     click.echo(describe(folder))
 
 
@@ -229,14 +227,13 @@ def ui(folder: Folder, port: int) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--force", is_flag=True, help="Even where the tables have trials that the log lacks.")
-def sync(folder: Folder, force: bool) -> None:
+def sync(folder: Folder) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.study.sync import sync as bring_level
     from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
-    click.echo(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
+    click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
 
 
 @main.command()
@@ -274,33 +271,58 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
         raise click.BadParameter(f"{text!r} is not one number, or one a channel with commas between") from None
 
 
+def _case_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A model, what it was trained on, and what is known of its corruption."""
+    for option in reversed(
+        (
+            click.argument("checkpoint", type=PATH),
+            click.option(
+                "--model",
+                required=True,
+                help="resnet9, vit, torchvision/NAME, timm/NAME or a mapping as in a study file ('{name: resnet9, "
+                "width: 0.5}'); or package.module:factory, which is called without arguments.",
+            ),
+            click.option(
+                "--data",
+                required=True,
+                help="What the model was trained on: an .npz file, a folder of images or of Parquet files, a data set "
+                "by name, or a mapping as in a study file. The test part, if any, is the held-out set.",
+            ),
+            click.option(
+                "--ids",
+                type=PATH,
+                required=True,
+                help="CSV, Parquet or .npy: id or file of each sample known to be corrupted, a mask, or cleanlab's "
+                "frame.",
+            ),
+            click.option("--id-column", metavar="NAME", help="Of --ids, where it is not called id."),
+            click.option("--weights", metavar="KEY", help="Of the checkpoint, where it holds several state dicts."),
+            click.option(
+                "--mean",
+                callback=_numbers,
+                help="Training's, of pixels in [0, 1], 0.49,0.48,0.45 say; default: the data's.",
+            ),
+            click.option("--std", callback=_numbers, help="The same for the standard deviation."),
+            click.option("--classes", type=click.IntRange(min=2), help="Of the model, if more than the data have."),
+            click.option("--rgb", is_flag=True, help="Repeat the channel of grey images three times."),
+            click.option(
+                "--original", help="How it was trained, as in a study file: '{optimizer: adam, weight_decay: 0}'."
+            ),
+            click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+            click.option("--device", help="cpu, cuda, ...; default: cuda if there is one."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
-@click.argument("checkpoint", type=PATH)
-@click.option(
-    "--model",
-    required=True,
-    help="resnet9, vit, torchvision/NAME, timm/NAME or a mapping as in a study file ('{name: resnet9, width: 0.5}'); "
-    "or package.module:factory, which is called without arguments.",
-)
-@click.option(
-    "--data",
-    required=True,
-    help="What the model was trained on: an .npz file, a folder of images or of Parquet files, a data set by name, "
-    "or a mapping as in a study file. The test part, if any, is the held-out set.",
-)
-@click.option(
-    "--ids",
-    type=PATH,
-    required=True,
-    help="CSV, Parquet or .npy: id or file of each sample known to be corrupted, a mask, or cleanlab's frame.",
-)
-@click.option("--id-column", metavar="NAME", help="Of --ids, where it is not called id.")
-@click.option("--weights", metavar="KEY", help="Of the checkpoint, where it holds several state dicts.")
+@_case_options
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
-@click.option("--best", type=PATH, help="A study's best.yaml; alone: its universal configuration.")
-@click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say.")
+@click.option("--best", type=PATH, help="A study's best.yaml; alone: what serves the case as it is diagnosed.")
+@click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say; universal: the one for the whole grid.")
 @click.option("--corruption", help="With --discovery-rate: the nearest cell. A name in best.yaml, or a regularity.")
 @click.option("--discovery-rate", type=float, help="Share of the corrupted samples that --ids holds; a guess will do.")
 @click.option(
@@ -314,23 +336,45 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a hyperparameter.")
 @click.option("--space", type=PATH, help="Another search space for the method, to check against.")
 @click.option(
-    "--mean", callback=_numbers, help="Training's, of pixels in [0, 1], 0.49,0.48,0.45 say; default: the data's."
+    "--diagnosis/--no-diagnosis",
+    default=True,
+    help="Where nothing says what the case is (--cell, --corruption, --config): find it out first, by healing from all "
+    "and from each half of the known samples; with --best, the nearest cell's configuration is used then.",
 )
-@click.option("--std", callback=_numbers, help="The same for the standard deviation.")
-@click.option("--classes", type=click.IntRange(min=2), help="Of the model, if more than the data have.")
-@click.option("--rgb", is_flag=True, help="Repeat the channel of grey images three times.")
-@click.option("--original", help="How it was trained, as in a study file: '{optimizer: adam, weight_decay: 0}'.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", help="cpu, cuda, ...; default: cuda if there is one.")
+@click.option(
+    "--erasures",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Healed networks, differing in their seed, that the list of suspects is the mean of; the first one is kept.",
+)
+@click.option(
+    "--again",
+    type=PATH,
+    metavar="SUSPECTS.csv",
+    help="The list of an earlier healing: rows with yes in its column confirmed are known too, from the original anew.",
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), help="With --again: the list's first so many suspects count as confirmed."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Heal so often, from the original each time, the surest suspects of each round taken for known in the next.",
+)
 def heal(**options: Any) -> None:
     """Heal the model in CHECKPOINT: unlearn the training samples known to be corrupted.
 
     CHECKPOINT is a state dict (.pt, opened with weights_only) or a safetensors file, and is never changed. The healed
-    one has the same parameters, by name and shape.
+    one has the same parameters, by name and shape. Beside it come a report and a list of all training samples; those
+    likely to be corrupted too are at its top.
     """
     from rem_study.heal.request import HealRequest, heal_checkpoint
 
-    outcome = heal_checkpoint(HealRequest(**options))
+    outcome = heal_checkpoint(HealRequest(**options), _progress)
+    _progress("")
     for line in outcome.notes:
         click.echo(f"note: {line}", err=True)
     for line in outcome.warnings:
@@ -339,6 +383,31 @@ def heal(**options: Any) -> None:
         click.echo(line)
     click.echo(f"healed: {outcome.output}")
     click.echo(f"report: {outcome.report}")
+    click.echo(f"page: {outcome.page}")
+    click.echo(f"suspects: {outcome.suspects}")
+
+
+@main.command()
+@_case_options
+@click.option("--method", default="rem", show_default=True, help="Whose configuration of best.yaml.")
+@click.option("--best", type=PATH, help="A study's best.yaml: which of its cells serves the case.")
+def diagnose(**options: Any) -> None:
+    """Say where the case of the model in CHECKPOINT lies: what kind of corruption, how much of it is known.
+
+    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written.
+    """
+    from rem_study.heal.consultation import DiagnoseRequest, diagnose_checkpoint
+
+    lines = diagnose_checkpoint(DiagnoseRequest(**options), _progress)
+    _progress("")
+    for line in lines:
+        click.echo(line)
+
+
+def _progress(line: str) -> None:
+    """On a terminal, one line that is written over; nothing where output is kept."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", err=True, nl=False)
 
 
 @main.command()

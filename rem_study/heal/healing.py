@@ -98,37 +98,59 @@ def heal(
         UnlearningError: a loss or weight was not finite.
     """
     configuration = check_configuration(method, configuration or {}, space)
-    forget, retain = _split(forget_ids, dataset)
-    original = with_sites(copy.deepcopy(network)).requires_grad_(True)
-    _check_network(original, dataset)
-    data = CorruptedTrainingSet(dataset, None)
-    before = _measure(original, dataset, data, forget, retain, clean_labels)
+    task = pose(network, dataset, forget_ids, recipe, fresh_network, seed)
+    original, data = task.network, task.data
+    before = _measure(original, dataset, data, task.forget_ids, task.retain_ids, clean_labels)
     names_and_shapes = _names_and_shapes(original)
-
-    def fresh() -> nn.Module:
-        if fresh_network is None:
-            raise InputError(f"method: {method} starts from a new network, and heal was given no fresh_network")
-        return with_sites(fresh_network())
-
-    task = UnlearningTask(
-        network=original.train(),
-        data=data,
-        forget_ids=forget,
-        retain_ids=retain,
-        recipe=recipe or RecipeSpec(),
-        seed=derive_seed("heal", seed),
-        fresh_network=fresh,
-    )
     start = time.perf_counter()
     unlearned = unlearn(method, task, configuration)
     seconds = time.perf_counter() - start
     if _names_and_shapes(unlearned.network) != names_and_shapes:
         raise InputError(f"method: {method} gives a network with other parameters than the one it was given")
-    after = _measure(unlearned.network, dataset, data, forget, retain, clean_labels)
+    after = _measure(unlearned.network, dataset, data, task.forget_ids, task.retain_ids, clean_labels)
     healed = unlearned.network if with_sites(network) is network else unwrapped(unlearned.network)
     score = after.retain_accuracy * (1 - max(after.forget_accuracy, task.chance))
     return Healing(
         healed.eval(), before, after, configuration, unlearned.epochs, unlearned.sample_passes, seconds, score
+    )
+
+
+def unchanged(healing: Healing, network: nn.Module) -> Healing:
+    """The outcome of leaving `network`, which `healing` was made from, as it is."""
+    before = healing.before
+    score = before.retain_accuracy * (1 - before.forget_accuracy)
+    copied = copy.deepcopy(network).eval()
+    return replace(
+        healing, network=copied, after=before, epochs=0.0, sample_passes=0, seconds=0.0, score_deployable=score
+    )
+
+
+def pose(
+    network: nn.Module,
+    dataset: Dataset,
+    forget_ids: Tensor | Sequence[int],
+    recipe: RecipeSpec | None = None,
+    fresh_network: Callable[[], nn.Module] | None = None,
+    seed: int = 0,
+) -> UnlearningTask:
+    """The task of unlearning these samples from a copy of `network`; arguments and errors as of `heal`."""
+    forget, retain = _split(forget_ids, dataset)
+    original = with_sites(copy.deepcopy(network)).requires_grad_(True)
+    _check_network(original, dataset)
+
+    def fresh() -> nn.Module:
+        if fresh_network is None:
+            raise InputError("method: it starts from a new network, and heal was given no fresh_network")
+        return with_sites(fresh_network())
+
+    return UnlearningTask(
+        network=original.train(),
+        data=CorruptedTrainingSet(dataset, None),
+        forget_ids=forget,
+        retain_ids=retain,
+        recipe=recipe or RecipeSpec(),
+        seed=derive_seed("heal", seed),
+        fresh_network=fresh,
     )
 
 

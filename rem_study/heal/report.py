@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 
-from rem_study.data import Dataset
+from rem_study.heal.diagnosis import Diagnosis
+from rem_study.heal.effects import Effects
 from rem_study.heal.healing import Healing
-from rem_study.spec import Configuration, RecipeSpec
+from rem_study.heal.inputs import Case
+from rem_study.heal.suspects import Suspects
+from rem_study.spec import Configuration
 from rem_study.spec.best import Recommendation
 from rem_study.version import __version__
 
 _LOST = 0.05  # of retain accuracy, beyond which healing has cost more than it should
+_MANY = 0.3  # of the retained samples suspected, beyond which it is likelier that the network is to blame
 _POOR = 0.5  # accuracy on given labels below which the network is unlikely to have learnt these samples as they are
 
 
@@ -30,24 +34,26 @@ class Try:
 
 def report_facts(
     asked: Mapping[str, Any],
-    dataset: Dataset,
-    forget_samples: int,
+    case: Case,
     recommendation: Recommendation | None,
-    recipe: RecipeSpec,
     healing: Healing,
     tries: Sequence[Try],
+    suspects: Suspects,
+    effects: Effects,
+    diagnosis: Diagnosis | None,
 ) -> dict[str, Any]:
     """The document of the JSON report; `asked` are its first entries, what the person gave; `tries`, those of several.
 
     Every quality is `{before, after}` (see `Quality`); those that cannot be measured are absent.
     """
+    dataset = case.dataset
     before, after = asdict(healing.before), asdict(healing.after)
     return {
         "format": 1,
         **asked,
         "samples": {
             "train": len(dataset.train_labels),
-            "forget": forget_samples,
+            "forget": len(case.ids),
             "test": len(dataset.test_labels),
         },
         "mean": dataset.mean.flatten().tolist(),
@@ -55,7 +61,10 @@ def report_facts(
         "configuration": healing.configuration,
         "recommendation": _provenance(recommendation),
         **({"tries": [_told_try(one) for one in tries]} if len(tries) > 1 else {}),
-        "original": recipe.model_dump(mode="json"),
+        "suspects": {"estimate": suspects.estimate, "low": suspects.low, "high": suspects.high},
+        **effects.facts(),
+        "diagnosis": None if diagnosis is None else diagnosis.facts(),
+        "original": case.recipe.model_dump(mode="json"),
         **{name: {"before": before[name], "after": after[name]} for name in before if before[name] is not None},
         "epochs": healing.epochs,
         "sample_passes": healing.sample_passes,
@@ -77,7 +86,7 @@ def _provenance(recommendation: Recommendation | None) -> dict[str, Any] | None:
     return {name: value for name, value in asdict(recommendation).items() if name != "configuration"}
 
 
-_TOLD = {
+QUALITIES = {
     "forget_accuracy": "forget set, wrong labels",
     "healed_discovered": "forget set, clean labels",
     "retain_accuracy": "retain accuracy",
@@ -90,10 +99,21 @@ def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None
     source = facts["method"] if recommendation is None else str(recommendation)
     samples = facts["samples"]
     lines = [f"{source}: {samples['forget']} of {samples['train']} samples unlearned in {facts['seconds']:.1f} s"]
-    width = max(map(len, _TOLD.values()))
-    for name, told in _TOLD.items():
+    if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
+        lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
+    if facts["rounds"] > 1:
+        lines.append(
+            f"{samples['forget'] - facts['told']} of these are suspects, taken for known after the first round"
+        )
+    width = max(map(len, QUALITIES.values()))
+    for name, told in QUALITIES.items():
         if name in facts:
             lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
+    found = facts["suspects"]
+    lines.append(
+        f"{'others likely corrupted':{width}}  {found['estimate']} of {samples['train'] - samples['forget']}"
+        f" ({found['low']} to {found['high']})"
+    )
     if "tries" in facts:
         scores = [f"{one['cell']} {_score(one['score_deployable'])}" for one in facts["tries"]]
         lines.append(f"kept of {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
@@ -104,7 +124,7 @@ def _score(value: float | None) -> str:
     return "broke" if value is None else f"{value:.3f}"
 
 
-def find_warnings(healing: Healing) -> list[str]:
+def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
     """What looks wrong with the input, though it could be healed."""
     told = []
     before = healing.before
@@ -120,5 +140,10 @@ def find_warnings(healing: Healing) -> list[str]:
         told.append(
             f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
             "another configuration may do better (--tries with --best, or a lower lr)"
+        )
+    if suspects.estimate > _MANY * int((~suspects.known).sum()):
+        told.append(
+            f"{suspects.estimate} of the retained samples are suspects, more than {_MANY:.0%}: "
+            "the healed network may be damaged, and the list no guide"
         )
     return told

@@ -1,4 +1,5 @@
-"""`rem-study heal`: what a person asks for, read from options and files; the healed checkpoint and its report."""
+"""`rem-study heal`: what a person asks for, from options and files; the healed checkpoint, its report and its
+suspects."""
 
 from __future__ import annotations
 
@@ -7,55 +8,38 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from rem_study.data import Dataset, load_dataset
-from rem_study.data.given import Given, read_known
-from rem_study.data.parquet import parquet_files
-from rem_study.data.sources import SOURCES
 from rem_study.errors import InputError, UnlearningError
-from rem_study.heal.architecture import Architecture, load_architecture
-from rem_study.heal.checkpoint import encode_checkpoint, read_checkpoint, require_format
-from rem_study.heal.healing import Healing, check_configuration, heal, normalised_by
+from rem_study.heal.again import joined, read_confirmed, surest
+from rem_study.heal.checkpoint import encode_checkpoint, require_format
+from rem_study.heal.choice import Attempt, Choice, attempts, diagnosed_attempts, load_choice_space
+from rem_study.heal.diagnosis import Examined, diagnose, witness
+from rem_study.heal.effects import measure_effects
+from rem_study.heal.healing import Healing, heal, unchanged
+from rem_study.heal.inputs import Case, Given, data_spec, read_case
 from rem_study.heal.report import Try, find_warnings, report_facts, report_lines
-from rem_study.spec import Configuration, RecipeSpec, SearchSpace, load_space
-from rem_study.spec.best import UNIVERSAL, Recommendation, candidates, of_cell
-from rem_study.spec.corruption import GivenSpec
+from rem_study.heal.suspects import Suspects, find_suspects, suspects_csv
+from rem_study.seeds import derive_seed
+from rem_study.spec.best import Recommendation
 from rem_study.spec.data import OwnDataSpec
-from rem_study.spec.yaml_file import load_yaml, one_line, read_text, validate
 from rem_study.storage import write_atomically
+
+Say = Callable[[str], None]
+"""Told of each step as it begins."""
 
 
 @dataclass(frozen=True)
-class HealRequest:
+class HealRequest(Choice, Given):
     """The options of `rem-study heal`; `rem-study heal --help` says what each means."""
 
-    checkpoint: Path
-    model: str
-    data: str
-    ids: Path
-    id_column: str | None = None
-    weights: str | None = None
     output: Path | None = None
-    method: str = "rem"
-    config: Path | None = None
-    best: Path | None = None
-    cell: str | None = None
-    corruption: str | None = None
-    discovery_rate: float | None = None
-    tries: int = 1
-    overrides: tuple[str, ...] = ()
-    space: Path | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    classes: int | None = None
-    rgb: bool = False
-    original: str | None = None
-    seed: int = 0
-    device: str | None = None
+    diagnosis: bool = True
+    erasures: int = 2
+    again: Path | None = None
+    top: int | None = None
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,8 @@ class HealOutcome:
     """What `heal_checkpoint` wrote.
 
     Attributes:
-        output, report: the paths of the healed checkpoint and of its report.
+        output, report, page, suspects: the paths of the healed checkpoint, of its report as JSON and as HTML, and of
+            the list of samples.
         lines: the report for a terminal.
         notes: what was taken otherwise than it stands in the files, or left aside.
         warnings: what looks wrong with the input, though it could be healed.
@@ -71,32 +56,42 @@ class HealOutcome:
 
     output: Path
     report: Path
+    page: Path
+    suspects: Path
     lines: list[str]
     warnings: list[str]
     notes: list[str]
 
 
-def heal_checkpoint(request: HealRequest) -> HealOutcome:
-    """Heal a checkpoint and write it and a report of it, each whole or not at all; the input stays as it is.
+def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealOutcome:
+    """Heal a checkpoint and write it, a report of it and the list of suspects, each whole or not at all; the input
+    stays as it is.
 
     Raises:
         InputError: anything wrong with an option or file; nothing is written then.
         UnlearningError: the method broke (a loss that is not finite); nothing is written either.
     """
-    data = _data_spec(request.data)
-    output, report = _destinations(request, data)
-    attempts = _candidates(request)
-    checkpoint = read_checkpoint(request.checkpoint, request.weights)
-    dataset = _load_data(request, data)
-    given = _read_ids(request, dataset)
-    ids, clean_labels = given.ids, given.clean_labels
-    recipe = _recipe(request.original)
-    architecture = load_architecture(request.model, dataset, checkpoint, request.seed)
-    healing, recommendation, tries = _heal_best(request, attempts, architecture, dataset, ids, clean_labels, recipe)
-    state = architecture.in_checkpoint(healing.network)
+    data = data_spec(request.data)
+    paths = _destinations(request, data)
+    tried = attempts(request)
+    case = _with_confirmed(request, read_case(request, data))
+    told = len(case.ids)
+    examined, why_not = _examine(request, case, say)
+    if examined is not None:
+        tried = diagnosed_attempts(request, examined.diagnosis) or tried
+    healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
+    suspects = _find_suspects(request, case, healing, examined, say)
+    rounds = 1
+    while rounds < request.rounds and len(surest(suspects)) and not (examined and examined.diagnosis.little_to_heal):
+        rounds += 1
+        say(f"round {rounds} of {request.rounds}: {len(surest(suspects))} suspects are taken for known")
+        further = replace(case, ids=joined(case.ids[:told], surest(suspects)), clean_labels=None)
+        healing, recommendation, tries = _heal_best(request, tried, further, None, say)
+        suspects = _find_suspects(request, further, healing, examined, say, known=case.ids[:told])
+        case = further
     asked = {
         "checkpoint": str(request.checkpoint),
-        "healed_checkpoint": str(output),
+        "healed_checkpoint": str(paths.output),
         "model": request.model,
         "data": request.data,
         "ids": str(request.ids),
@@ -105,45 +100,62 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    facts = report_facts(asked, dataset, len(ids), recommendation, recipe, healing, tries)
+    asked |= {"told": told, "rounds": rounds}
+    diagnosis = None if examined is None else examined.diagnosis
+    effects = measure_effects(case, healing, suspects)
+    facts = report_facts(asked, case, recommendation, healing, tries, suspects, effects, diagnosis)
+    from rem_study.heal.page import page  # pandas and matplotlib take a second that wrong input need not wait for
+
+    state = case.architecture.in_checkpoint(healing.network)
     for path, content in (
-        (output, encode_checkpoint(output, architecture.checkpoint, state)),
-        (report, (json.dumps(facts, indent=2) + "\n").encode()),
+        (paths.output, encode_checkpoint(paths.output, case.architecture.checkpoint, state)),
+        (paths.report, (json.dumps(facts, indent=2) + "\n").encode()),
+        (paths.suspects, suspects_csv(suspects, case.names)),
+        (paths.page, page(facts, case, suspects, effects, diagnosis).encode()),
     ):
         try:
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    notes = [*architecture.notes(), *dataset.notes, *(f"{one_line(request.ids)}: {note}" for note in given.notes)]
-    return HealOutcome(output, report, report_lines(facts, recommendation), find_warnings(healing), notes)
+    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, recommendation)]
+    warnings = [*why_not, *find_warnings(healing, suspects)]
+    return HealOutcome(paths.output, paths.report, paths.page, paths.suspects, lines, warnings, list(case.notes))
+
+
+def _with_confirmed(request: HealRequest, case: Case) -> Case:
+    """The case, with what a list of suspects confirms."""
+    if request.again is None:
+        if request.top is not None:
+            raise InputError("--top: needs --again, a list of suspects")
+        return case
+    more = read_confirmed(request.again, request.top, case.names.places(len(case.dataset.train_labels)))
+    ids = joined(case.ids, more)
+    return replace(case, ids=ids, clean_labels=case.clean_labels if len(ids) == len(case.ids) else None)
+
+
+def _examine(request: HealRequest, case: Case, say: Say) -> tuple[Examined | None, list[str]]:
+    """The diagnosis, where one is wanted and can be made, and why it could not."""
+    if not (request.diagnosis and request.is_open):
+        return None, []
+    try:
+        return diagnose(case, say=say), []
+    except (InputError, UnlearningError) as error:
+        return None, [f"no diagnosis: {error}"]
 
 
 def _heal_best(
-    request: HealRequest,
-    attempts: Sequence[tuple[Recommendation | None, Configuration]],
-    architecture: Architecture,
-    dataset: Dataset,
-    ids: Tensor,
-    clean_labels: Tensor | None,
-    recipe: RecipeSpec,
+    request: HealRequest, tried: Sequence[Attempt], case: Case, examined: Examined | None, say: Say
 ) -> tuple[Healing, Recommendation | None, list[Try]]:
-    """Run every one of `attempts`; the healing with the best `score_deployable` (the first of equals), what its
-    configuration comes from, and how each one did. Raises UnlearningError if all of them broke."""
+    """Run every one of `tried`; the healing with the best `score_deployable` (the first of equals), what its
+    configuration comes from, and how each one did. Where there is little to heal, nothing is changed. Raises
+    UnlearningError if all of them broke."""
+    if examined is not None and examined.diagnosis.little_to_heal:
+        return unchanged(examined.healing, case.architecture.network), None, []
     best, chosen, tries, broken = None, None, [], UnlearningError("nothing was tried")
-    for source, configuration in attempts:
+    for number, (source, configuration) in enumerate(tried, 1):
+        say(f"healing{f', {number} of {len(tried)}' if len(tried) > 1 else ''}")
         try:
-            healing = heal(
-                architecture.network,
-                dataset,
-                ids,
-                configuration,
-                method=request.method,
-                space=_space(request),
-                recipe=recipe,
-                clean_labels=clean_labels,
-                fresh_network=architecture.fresh,
-                seed=request.seed,
-            )
+            healing = _healed(request, case, examined, configuration, request.seed)
         except UnlearningError as error:
             broken = error
             tries.append(Try(source, configuration, None))
@@ -156,8 +168,54 @@ def _heal_best(
     return best, chosen, tries
 
 
-def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
-    """Where the checkpoint and the report go. Raises InputError before any work where they cannot or must not."""
+def _healed(request: HealRequest, case: Case, examined: Examined | None, configuration: dict, seed: int) -> Healing:
+    done = None if examined is None else examined.healing
+    if done is not None and (request.method, configuration, seed) == ("rem", done.configuration, case.seed):
+        return done  # the diagnosis has run it
+    return heal(
+        case.architecture.network,
+        case.dataset,
+        case.ids,
+        configuration,
+        method=request.method,
+        space=load_choice_space(request),
+        recipe=case.recipe,
+        clean_labels=case.clean_labels,
+        fresh_network=case.architecture.fresh,
+        seed=seed,
+    )
+
+
+def _find_suspects(
+    request: HealRequest, case: Case, healing: Healing, examined: Examined | None, say: Say, known: Tensor | None = None
+) -> Suspects:
+    """By the healed network, by others that differ from it in their seed alone, and of the known samples by those that
+    were healed without them. `known`: fewer than were unlearned, where suspects were taken for known."""
+    halves = [] if examined is None else list(examined.witnesses[1:])
+    if examined is not None and examined.diagnosis.little_to_heal:
+        return examined.diagnosis.suspects
+    witnesses = [witness(healing, case, case.ids)]
+    for number in range(1, request.erasures):
+        say(f"looking for suspects: erasure {number + 1} of {request.erasures}")
+        seed = derive_seed("erasure", request.seed, number)
+        try:
+            again = _healed(request, case, None, healing.configuration, seed)
+        except UnlearningError:
+            continue  # a witness less
+        witnesses.append(witness(again, case, case.ids))
+    return find_suspects([*witnesses, *halves], case.dataset.train_labels, case.ids if known is None else known)
+
+
+@dataclass(frozen=True)
+class _Paths:
+    output: Path
+    report: Path
+    suspects: Path
+    page: Path
+
+
+def _destinations(request: HealRequest, data: OwnDataSpec) -> _Paths:
+    """Where the files go. Raises InputError before any work where they cannot or must not."""
     given = request.checkpoint
     if not given.is_file():
         raise InputError(f"{given}: no such file")
@@ -165,145 +223,19 @@ def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
     folder = output.parent
     if output.is_dir():
         raise InputError(f"--output: {output} is a folder")
-    report = output.with_suffix(".report.json")
+    paths = _Paths(
+        output,
+        output.with_suffix(".report.json"),
+        output.with_suffix(".suspects.csv"),
+        output.with_suffix(".report.html"),
+    )
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"--output: {folder} is no folder that can be written to")
     read = [given, request.ids, request.config, request.best, request.space, Path(data.root) if data.root else None]
-    for path in (output, report):
+    read.append(request.again)
+    for path in vars(paths).values():
         for source in read:
             if source is not None and path.exists() and source.exists() and path.samefile(source):
                 raise InputError(f"--output: {path} would overwrite {source}, which is read")
     require_format(output)
-    return output, report
-
-
-def _space(request: HealRequest) -> SearchSpace:
-    try:
-        space = load_space(request.method)
-    except InputError as error:
-        raise InputError(f"--method: {error}") from None
-    return load_space(request.method, request.space) if request.space else space
-
-
-def _candidates(request: HealRequest) -> list[tuple[Recommendation | None, Configuration]]:
-    """The configurations to try, complete and within their space, each with what of best.yaml it comes from."""
-    if request.config and request.best:
-        raise InputError("--config: excludes --best; say one of them")
-    of_nearest = request.corruption is not None or request.discovery_rate is not None
-    if request.best is None and (of_nearest or request.cell is not None):
-        raise InputError("--cell, --corruption, --discovery-rate: these need --best, a study's best.yaml")
-    if request.cell is not None and of_nearest:
-        raise InputError("--cell: excludes --corruption and --discovery-rate")
-    if (request.corruption is None) != (request.discovery_rate is None):
-        raise InputError("--corruption, --discovery-rate: say both or neither")
-    if request.tries > 1 and not of_nearest:
-        raise InputError("--tries: needs --best, --corruption and --discovery-rate, of which there are several")
-
-    space = _space(request)
-    changes = dict(_override(text) for text in request.overrides)
-
-    def checked(given: Configuration, origin: str) -> Configuration:
-        changed = {name: value for name, value in given.items() if name not in changes} | changes
-        try:
-            return check_configuration(request.method, changed, space)
-        except InputError as error:
-            origin = "--set" if str(error).partition(":")[0] in changes else origin
-            raise InputError(f"{origin}: {error}") from None
-
-    def heals(given: Configuration) -> bool:
-        try:
-            checked(given, "")
-        except InputError:
-            return False
-        return True
-
-    if request.best is not None:
-        if request.corruption is not None and request.discovery_rate is not None:
-            case = _number_or_name(request.corruption), request.discovery_rate
-            found = candidates(request.best, *case, request.method, heals)[: request.tries]
-        else:
-            found = [of_cell(request.best, request.cell or UNIVERSAL, request.method)]
-        return [(one, checked(one.configuration, f"{request.best}: {one.cell}")) for one in found]
-    given: Any = {}
-    if request.config is not None:
-        given = load_yaml(read_text(request.config), str(request.config))
-        if not isinstance(given, dict):
-            raise InputError(f"{request.config}: must be a mapping of hyperparameters to values")
-    return [(None, checked(given, str(request.config or "--set")))]
-
-
-def _number_or_name(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _override(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise InputError(f"--set {text}: must be name=value")
-    return name, load_yaml(value, f"--set {text}")
-
-
-def _load_data(request: HealRequest, spec: OwnDataSpec) -> Dataset:
-    device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device: {device}: {' '.join(str(error).split())[:200]}") from None
-    dataset = load_dataset(spec, device)
-    if request.rgb and dataset.train_images.shape[1] == 1:
-        grey = (dataset.train_images, dataset.test_images)
-        train, test = (images.expand(-1, 3, -1, -1).contiguous() for images in grey)
-        dataset = replace(dataset, train_images=train, test_images=test)
-    if request.classes is not None:
-        if request.classes < dataset.num_classes:
-            raise InputError(f"--classes: {request.classes}, but the data have {dataset.num_classes}")
-        dataset = replace(dataset, num_classes=request.classes)
-    return _prefixed("--", lambda: normalised_by(dataset, request.mean, request.std))
-
-
-def _data_spec(text: str) -> OwnDataSpec:
-    """As in a study file if it is a mapping; a built-in data set by name; else a path, whose kind shows."""
-    if text.lstrip().startswith("{"):
-        spec = validate(OwnDataSpec, load_yaml(text, "--data"), "--data")
-        if spec.train_samples or spec.test_samples:
-            raise InputError("--data: train_samples, test_samples: must be left out, since ids count all images")
-        return spec
-    if text in SOURCES and not Path(text).exists():
-        return validate(OwnDataSpec, {"name": text}, "--data")
-    path = Path(text)
-    if not path.exists():
-        raise InputError(f"--data: {one_line(text)}: no such file or folder, nor a data set by name")
-    if path.is_dir():
-        train = path / "train"
-        has_classes = train.is_dir() and any(entry.is_dir() for entry in train.iterdir())
-        kind = "parquet" if not has_classes and "train" in parquet_files(path) else "folder"
-    elif path.suffix.lower() in (".npz", ".parquet", ".pq"):
-        kind = "npz" if path.suffix.lower() == ".npz" else "parquet"
-    else:
-        raise InputError(f"--data: {one_line(text)}: is neither an .npz or .parquet file nor a folder")
-    return validate(OwnDataSpec, {"name": kind, "root": text}, "--data")
-
-
-def _read_ids(request: HealRequest, dataset: Dataset) -> Given:
-    given = {"name": "given", "file": str(request.ids), "id_column": request.id_column}
-    try:
-        return read_known(validate(GivenSpec, given, "--ids"), dataset)
-    except InputError as error:
-        raise InputError(str(error).replace("corruptions.given.file", "--ids", 1)) from None
-
-
-def _recipe(text: str | None) -> RecipeSpec:
-    recipe = RecipeSpec() if text is None else validate(RecipeSpec, load_yaml(text, "--original"), "--original")
-    if recipe.kind != "standard":
-        raise InputError(f"--original: kind: {recipe.kind!r} is for networks of a study; a checkpoint is standard")
-    return recipe
-
-
-def _prefixed(prefix: str, compute: Callable[[], Dataset]) -> Dataset:
-    try:
-        return compute()
-    except InputError as error:
-        raise InputError(f"{prefix}{error}") from None
+    return paths

@@ -106,6 +106,7 @@ class OpenStudy:
         return {
             **{score: score_drawer(score) for score in scores},
             "healed_undiscovered": lambda methods=None: figures.undiscovered_map(self.cells, methods),
+            "found": lambda methods=None: figures.found_map(self.cells, methods),
             "attack_success": lambda methods=None: figures.attack_map(self.cells, methods),
             "gain": lambda methods=None: figures.gain_map(self.cells, methods),
             "spread": lambda methods=None: figures.spread_map(self.cells, methods),

@@ -33,6 +33,7 @@ NAMES = {
     "healed_discovered": "discovered healed",
     "healed_undiscovered": "undiscovered healed",
     "attack_success": "attack success",
+    "found_average_precision": "found",
     "gain": "gain over the default",
     "spread": "SD over replicates",
     "trials": "trials",
@@ -106,6 +107,14 @@ def undiscovered_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) 
     if known.empty:
         return None
     return score_map(cells[cells["discovery_rate"].isin(known)], "healed_undiscovered", methods or by_mean(cells))
+
+
+def found_map(cells: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure | None:
+    """Heat maps of `found_average_precision`, where anything is undiscovered; None where nothing is."""
+    known = cells.loc[cells["found_average_precision"].notna(), "discovery_rate"]
+    if known.empty:
+        return None
+    return score_map(cells[cells["discovery_rate"].isin(known)], "found_average_precision", methods or by_mean(cells))
 
 
 def _frames(cells: pd.DataFrame) -> dict[tuple[str, str, float], str]:

@@ -97,7 +97,11 @@ def draw(trials: pd.DataFrame, cells: pd.DataFrame, spaces: Mapping[str, SearchS
     with one replicate, REM's without REM, `rem_importances` without enough trials or its search space."""
     scores = ("utility_x_healed", "healed", "utility", "healed_discovered")
     drawn = {score: figures.score_map(cells, score) for score in scores if score in SHOWN or cells[score].notna().any()}
-    more = {"healed_undiscovered": figures.undiscovered_map(cells), "attack_success": figures.attack_map(cells)}
+    more = {
+        "healed_undiscovered": figures.undiscovered_map(cells),
+        "found": figures.found_map(cells),
+        "attack_success": figures.attack_map(cells),
+    }
     drawn |= {name: figure for name, figure in more.items() if figure is not None}
     drawn |= {"gain": figures.gain_map(cells), "trials": figures.trials_map(cells)}
     if cells["spread"].notna().any():
@@ -203,12 +207,15 @@ def _apart(drawn: dict[str, Figure]) -> list[str]:
     captions = {
         "healed_discovered": f"<b>Discovered healed</b>: healed of the samples known when unlearning. {few}",
         "healed_undiscovered": f"<b>Undiscovered healed</b>: healed of those that nobody pointed at. {few}",
+        "found": "<b>Found</b>: how well the healed network’s doubt of given labels finds the corruption that nobody "
+        "pointed at among the retained samples (average precision; 1: all of it comes first).",
         "attack_success": "<b>Attack success</b>: how often a clean test image of another class gets the trigger’s "
         "target once the trigger is on it. Lower is better, and brighter.",
     }
     missing = {
         "healed_discovered": "Healed of the discovered: not recorded.",
         "healed_undiscovered": "Healed of the undiscovered: nothing was, or it was not recorded.",
+        "found": "Found: nothing was undiscovered, or it was not recorded.",
         "attack_success": "Attack success: no corruption here has a trigger, or it was not recorded.",
     }
     return [

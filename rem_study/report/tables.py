@@ -99,8 +99,11 @@ def measured_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> s
         "of the discovered": "healed_discovered",
         "of the undiscovered": "healed_undiscovered",
         "utility": "utility",
+        "found": "found_average_precision",
         "attack success": "attack_success",
     }
+    if cells["found_average_precision"].isna().all():
+        del shares["found"]
     if cells["attack_success"].isna().all():
         del shares["attack success"]
     shown = {title: _shares(cells, column) for title, column in shares.items()}

@@ -79,7 +79,7 @@ def samples(cells: pd.DataFrame, column: str) -> pd.Series:
     """How many samples of the report split stand behind a column's shares, all replicates together; NaN where that was
     not recorded. Behind utility × healed: those of the share that has fewer."""
     known = cells[SAMPLES].astype(float)
-    if column == "healed_undiscovered":
+    if column in ("healed_undiscovered", "found_average_precision", "found_recall"):
         return known["healed_samples"] - known["healed_discovered_samples"]
     if column == "utility_x_healed":
         return known[["healed_samples", "utility_samples"]].min(axis=1, skipna=False)

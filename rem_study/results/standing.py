@@ -11,7 +11,7 @@ from rem_study.results.columns import CELLS_SCHEMA, KEY, SAMPLES, TRIALS_SCHEMA,
 from rem_study.results.confirmation import whole_trials
 from rem_study.results.winners import Lead, Scored, Standing, judge
 
-APART = ["healed_discovered", "healed_undiscovered", "attack_success"]
+APART = ["healed_discovered", "healed_undiscovered", "attack_success", "found_average_precision", "found_recall"]
 VERDICT = ["standing", "rival", "lead", "lead_low", "lead_high", "lead_replicates", "lead_samples"]
 
 

@@ -73,7 +73,7 @@ def trials_of(
 
 _SHOWN = (
     *("utility_x_healed", "healed", "healed_discovered", "healed_undiscovered", "attack_success", "utility", "gain"),
-    *("healed_samples", "utility_samples", "replicates"),
+    *("found_average_precision", "found_recall", "healed_samples", "utility_samples", "replicates"),
 )
 """Columns of cells.parquet that MLflow shows on the runs of cells."""
 _TIMES = ("start_time", "end_time")

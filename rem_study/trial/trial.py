@@ -17,12 +17,15 @@ from rem_study.errors import UnlearningError
 from rem_study.seeds import derive_seed, generator
 from rem_study.spec import Configuration, StudySpec, cell_name
 from rem_study.spec.study import CorruptionSpec
-from rem_study.training import accuracy, computing_in, predict, predict_training, test_predictions
+from rem_study.training import accuracy, computing_in, predict, test_predictions
 from rem_study.trial.cell_cache import CellCaches
 from rem_study.trial.originals import Original, OriginalStore, Setting
 from rem_study.unlearning import Predict, UnlearningTask, unlearn
+from rem_study.unlearning.suspicion import average_precision, doubt, recall_at_precision, training_logits
 
 _CELL_CACHES = CellCaches(limit=2**30)
+FOUND_PRECISION = 0.9
+"""Of the list of suspects whose recall is `found_recall`."""
 ROUNDING = 1e-9  # of shares, lest a loss of exactly the allowed one count as more
 
 
@@ -112,12 +115,12 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
 
     Returns:
         the measured columns of trials.parquet, with `state` `complete`, or `failed` and the reason in `error`.
-        `healed*`, `utility*`, `test_accuracy` and `attack_*` are on the report split, and `*_samples` counts what is
-        behind them there; `score_oracle` is on the selection split;
-        `score_deployable` uses given labels only; `score` is the one of them that the study searches by, and
-        `score_healed` and `score_utility` are its factors. By the paper's protocol both splits are all samples.
-        Where `score_utility` lies more than the study's `max_utility_loss` below the original's, `score` is 0.
-        What needs clean labels is None where nobody knows them, `attack_*` where the corruption has no trigger.
+        `healed*`, `utility*`, `test_accuracy`, `attack_*` and `found_*` are on the report split, and `*_samples`
+        counts what is behind them there; `score_oracle` is on the selection split; `score_deployable` uses given
+        labels only; `score` is the one of them that the study searches by, and `score_healed` and `score_utility` are
+        its factors. By the paper's protocol both splits are all samples. Where `score_utility` lies more than the
+        study's `max_utility_loss` below the original's, `score` is 0. What needs clean labels is None where nobody
+        knows them, `attack_*` where the corruption has no trigger, `found_*` where nothing is undiscovered.
     """
     posed = pose(spec, trial.cell, trial.replicate, originals, device)
     wrong_ids, wrong_labels = posed.corruption.ids.to(device), posed.corruption.labels.to(device)
@@ -170,13 +173,15 @@ def evaluate(
     """Every measured quality of a healed network, each on its split (see `run_trial`); None where undefined.
 
     `attack_success` is the share of clean test images, true class not the target, that get the target once the trigger
-    is on them: the attack success rate of Gu et al. 2017 (arXiv 1708.06733).
+    is on them: the attack success rate of Gu et al. 2017 (arXiv 1708.06733). `found_*` say how well the doubts of the
+    network (`suspicion.doubt`) find undiscovered corrupted samples among the retained ones of the report split.
     """
     dataset = setting.dataset
     data = CorruptedTrainingSet(dataset, corruption)
     everything = torch.arange(len(data), device=data.device)
     with computing_in(spec.precision, data.device):
-        train = predict_training(network, data, everything).cpu()
+        logits = training_logits(network, data, everything)
+    train = logits.argmax(1)
     given = data.labels.cpu()
     forget, retain = split_ids(corruption, cell.discovery_rate, len(data))
     tested = _tested(network, spec, setting, corruption)
@@ -191,6 +196,8 @@ def evaluate(
     else:
         healed = train[corruption.ids] == corruption.clean_labels
     attacked = _attacked(network, spec, setting, corruption)
+    judged = retain[_reported_training(spec, corruption, len(data))[retain]]
+    doubts, undiscovered = doubt(logits, given)[judged], torch.isin(judged, corruption.ids)
 
     scores = {
         "healed": _share(healed, reported),
@@ -199,6 +206,8 @@ def evaluate(
         "utility": tested.report_utility,
         "test_accuracy": tested.report_accuracy,
         "attack_success": math.nan if attacked is None else attacked.double().mean().item(),
+        "found_average_precision": average_precision(doubts, undiscovered),
+        "found_recall": recall_at_precision(doubts, undiscovered, FOUND_PRECISION),
         "forget_accuracy": accuracy(train[forget], given[forget]),
         "retain_accuracy": accuracy(train[retain], given[retain]),
     }
@@ -272,6 +281,16 @@ def _reporting(spec: StudySpec, count: int) -> Tensor:
     if spec.protocol == "paper":
         return torch.ones(count, dtype=torch.bool)
     return report_half(count, spec.seed, "test")
+
+
+def _reported_training(spec: StudySpec, corruption: Corruption, count: int) -> Tensor:
+    """The training samples of the report split, bool (count,): corrupted ones as `healed` is reported on, and of the
+    others the half that `report_half` says; by the paper's protocol all of them."""
+    if spec.protocol == "paper":
+        return torch.ones(count, dtype=torch.bool)
+    reported = report_half(count, spec.seed, "train")
+    reported[corruption.ids] = torch.arange(len(corruption.ids)) % 2 == 1
+    return reported
 
 
 def _share(hits: Tensor, where: Tensor) -> float:

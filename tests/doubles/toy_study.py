@@ -52,6 +52,8 @@ def study_rows(study: str = "toy", error: str = "loss is <nan>") -> list[dict[st
                         "healed": value,
                         "healed_discovered": value,
                         "healed_undiscovered": value,
+                        "found_average_precision": value,
+                        "found_recall": value,
                         "attack_success": None if value is None or corruption != "poison" else 1 - value,
                         **(NOTHING if score is None else COUNTS),
                         "healed_discovered_samples": None if score is None else round(50 * rate),

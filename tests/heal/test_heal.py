@@ -100,7 +100,8 @@ def save(network: nn.Module, name: str = "model.pt") -> dict[str, torch.Tensor]:
 def run(
     *options: str, checkpoint: str = "model.pt", model: str = RESNET9, data: str = "data.npz", ids: str = "ids.csv"
 ):
-    return CliRunner().invoke(main, ["heal", checkpoint, "--model", model, "--data", data, "--ids", ids, *options])
+    given = ["--model", model, "--data", data, "--ids", ids, "--erasures", "1"]
+    return CliRunner().invoke(main, ["heal", checkpoint, *given, *options])
 
 
 def shapes(state: dict[str, torch.Tensor]) -> dict[str, object]:
@@ -470,7 +471,7 @@ def test_of_several_tries_the_one_that_scores_best_on_ones_own_labels_is_kept(pl
     save(network)
     near = ["--best", "best.yaml", "--corruption", "poison", "--discovery-rate", "0.5"]
     scores = {}
-    for cell, options in (("poison@0.5", near), ("universal", ["--best", "best.yaml"])):
+    for cell, options in (("poison@0.5", near), ("universal", ["--best", "best.yaml", "--cell", "universal"])):
         assert run(*options).exit_code == 0
         after = {
             name: one["after"]

@@ -141,6 +141,7 @@ def test_every_figure_is_written_for_the_screen_and_for_paper(folder: Path) -> N
     names = [
         "attack_success",
         "cost",
+        "found",
         "gain",
         "healed",
         "healed_discovered",

@@ -144,7 +144,7 @@ def test_discovered_and_undiscovered_healing_combine_to_healed(spec, store, corr
 
 def test_with_everything_discovered_nothing_undiscovered_is_scored(spec, store):
     row = run_trial(spec, trial_of(spec, "npo", rate=1.0), store)
-    assert row["healed_undiscovered"] is None
+    assert row["healed_undiscovered"] is row["found_average_precision"] is row["found_recall"] is None
     assert row["healed"] == row["healed_discovered"]
 
 
@@ -178,7 +178,8 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
     network.eval()
     row = evaluate(network, spec, Cell(setting.corruption_spec, 0.5), setting, corruption)
 
-    train = network(data.images(torch.arange(240))).argmax(1).tolist()
+    logits = network(data.images(torch.arange(240)))
+    train = logits.argmax(1).tolist()
     test = network(dataset.normalise(dataset.test_images)).argmax(1).tolist()
     test_labels = dataset.test_labels.tolist()
     wrong = dict(zip(corruption.ids.tolist(), corruption.labels.tolist(), strict=True))
@@ -203,7 +204,17 @@ def test_the_scores_are_those_counted_by_hand(spec, settings, store, name, truth
         stamped[:, :, -3:, -3:] = 255
         attacked = network(dataset.normalise(stamped)).argmax(1).tolist()
         attack = [p == 0 for p, y, r in zip(attacked, test_labels, report_test, strict=True) if r and y != 0]
+    listed = []  # retained samples of the report split, by how much the given label is doubted
+    for i in (i for i in range(240) if i not in forget and report_train[i]):
+        own = logits[i, given[i]].item()
+        doubt = max(logit for label, logit in enumerate(logits[i].tolist()) if label != given[i]) - own
+        listed.append((doubt, i in wrong))
+    hits = [hit for _, hit in sorted(listed, key=lambda one: -one[0])]
+    precisions = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
+    recalls = [sum(hits[: n + 1]) / 3 for n, precision in enumerate(precisions) if precision >= 0.9]
     expected = {
+        "found_average_precision": mean(p for p, hit in zip(precisions, hits, strict=True) if hit),
+        "found_recall": max(recalls, default=0.0),
         "attack_success": None if attack is None else mean(attack),
         "attack_samples": None if attack is None else len(attack),
         "healed_samples": 6,

@@ -1,0 +1,156 @@
+"""How well the corruption that nobody knows is found: healed networks against the original, and against cleanlab.
+
+For each corruption, discovery rate and replicate of the study of `studies/digits-all-methods.yaml`: the retained
+training samples are put in order by several scores, and the undiscovered corrupted ones looked for in it. Prints, for
+each score, mean average precision and recall at precision .9 over replicates, in each cell and over all of them; and
+before it, for each case, how far unlearning one half of the known samples carries over to the other.
+
+    python benchmarks/suspects.py [--replicates 3] [--rates .1 .3 .5] [--methods npo scrub ...] [--no-cleanlab]
+
+- REM: margin of the given label in the network healed by REM's defaults; of two and more networks that differ in
+  their seed, the mean; less the original's margin. - other methods: margin in the
+  network healed by their defaults. - original: its loss and its margin on the given label. - cleanlab (`pip install
+  rem-study[test]`): confident learning (Northcutt et al. 2021, arXiv 1911.00068), its label quality by
+  self-confidence and by normalised margin, from 5-fold cross-validated probabilities of networks trained like the
+  original.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from common import digits_study, machine, originals
+from torch import Tensor, nn
+
+from rem_study.errors import UnlearningError
+from rem_study.seeds import generator
+from rem_study.spec import StudySpec, load_space
+from rem_study.training import BatchLoader, train_classifier
+from rem_study.trial.trial import Cell, PosedTask, pose
+from rem_study.unlearning import unlearn
+from rem_study.unlearning.carry_over import carry_over
+from rem_study.unlearning.suspicion import average_precision, doubt, recall_at_precision, training_logits
+
+ERASURES = 2
+FOLDS = 5
+
+
+def healed(posed: PosedTask, method: str, number: int) -> nn.Module:
+    """The network healed by the method's defaults; erasures differ in their seed, the first has the study's."""
+    network = copy.deepcopy(posed.task.network).train()
+    task = replace(posed.task, network=network, seed=posed.task.seed + number, cell_cache={})
+    return unlearn(method, task, load_space(method).defaults).network
+
+
+def rem_scores(posed: PosedTask, before: Tensor) -> dict[str, Tensor]:
+    """Scores (N,) by name, from networks that REM healed."""
+    data, labels = posed.task.data, posed.task.data.labels
+    networks = [healed(posed, "rem", number) for number in range(ERASURES)]
+    margins = [doubt(training_logits(network, data, posed.task.all_ids), labels) for network in networks]
+    return {
+        "REM, 1 erasure": margins[0],
+        f"REM, {ERASURES} erasures": torch.stack(margins).mean(0),
+        "REM, 1 erasure, less the original's margin": margins[0] - before,
+        f"REM, {ERASURES} erasures, less the original's margin": torch.stack(margins).mean(0) - before,
+    }
+
+
+def cleanlab_scores(spec: StudySpec, posed: PosedTask) -> dict[str, Tensor]:
+    """cleanlab's label quality, turned round, (N,), from cross-validated probabilities."""
+    from cleanlab.rank import get_label_quality_scores
+
+    data = posed.task.data
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(posed.setting.replicate))
+    probabilities = torch.zeros(len(data), data.dataset.num_classes)
+    for number, fold in enumerate(order.tensor_split(FOLDS)):
+        rest = torch.ones(len(data), dtype=torch.bool)
+        rest[fold] = False
+        network = posed.setting.fresh_network(f"cv{number}")
+        rng = generator("cv", posed.setting.replicate, number)
+        batches = BatchLoader(data, rest.nonzero().squeeze(1), spec.original.batch_size, rng)
+        train_classifier(network, batches, spec.original)
+        probabilities[fold] = training_logits(network, data, fold).softmax(1)
+    kinds = {"self-confidence": "self_confidence", "normalised margin": "normalized_margin"}
+    return {
+        f"cleanlab, {told}": -torch.from_numpy(
+            get_label_quality_scores(data.labels.numpy(), probabilities.double().numpy(), method=method)
+        )
+        for told, method in kinds.items()
+    }
+
+
+def original_scores(posed: PosedTask) -> dict[str, Tensor]:
+    """The original's own loss and doubt of the given labels, (N,)."""
+    logits, labels = training_logits(posed.task.network, posed.task.data, posed.task.all_ids), posed.task.data.labels
+    loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+    return {"original, loss": loss, "original, margin": doubt(logits, labels)}
+
+
+def show(found: Mapping[str, Mapping[str, list[tuple[float, float]]]]) -> None:
+    """A Markdown table: a row a score, best mean average precision first."""
+    cells = list(dict.fromkeys(cell for by_cell in found.values() for cell in by_cell))
+
+    def means(name: str, cell: str) -> tuple[float, float]:
+        values = torch.tensor(found[name][cell], dtype=torch.float64)
+        return values[:, 0].mean().item(), values[:, 1].mean().item()
+
+    def overall(name: str) -> tuple[float, float]:
+        both = torch.tensor([means(name, cell) for cell in cells if cell in found[name]])
+        return both[:, 0].mean().item(), both[:, 1].mean().item()
+
+    print("| score | mean | " + " | ".join(cells) + " |\n|" + "---|" * (len(cells) + 2))
+    for name in sorted(found, key=lambda name: -overall(name)[0]):
+        told = ["{:.3f} / {:.3f}".format(*overall(name))]
+        told += ["{:.2f} / {:.2f}".format(*means(name, cell)) if cell in found[name] else "-" for cell in cells]
+        print(f"| {name} | {' | '.join(told)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicates", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
+    parser.add_argument("--corruptions", nargs="*", help="by name; default: all three")
+    parser.add_argument("--methods", nargs="*", default=[])
+    parser.add_argument("--no-cleanlab", action="store_true")
+    arguments = parser.parse_args()
+    spec, store = digits_study(), originals()
+    print(machine(), flush=True)
+    found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    wanted = [one for one in spec.corruptions if not arguments.corruptions or one.name in arguments.corruptions]
+    for corruption in wanted:
+        for replicate in range(arguments.replicates):
+            shared: dict[str, Tensor] = {}
+            for rate in arguments.rates:
+                cell = Cell(corruption, rate)
+                posed = pose(spec, cell, replicate, store)
+                if not shared:
+                    shared = original_scores(posed)
+                    shared |= {} if arguments.no_cleanlab else cleanlab_scores(spec, posed)
+                scores = shared | rem_scores(posed, shared["original, margin"])
+                for method in arguments.methods:
+                    try:
+                        logits = training_logits(healed(posed, method, 0), posed.task.data, posed.task.all_ids)
+                    except UnlearningError as error:
+                        print(f"{cell.name}, replicate {replicate}: {method} broke: {error}")
+                        continue
+                    scores[method] = doubt(logits, posed.task.data.labels)
+                wrong = torch.isin(posed.task.retain_ids, posed.corruption.ids)
+                for name, score in scores.items():
+                    retained = score[posed.task.retain_ids]
+                    both = average_precision(retained, wrong), recall_at_precision(retained, wrong, 0.9)
+                    found[name][cell.name].append(both)
+                carried = carry_over(posed.task)
+                told = ", ".join(f"{value:.2f}" for value in carried)
+                mean = f"{statistics.fmean(carried):.2f}" if carried else "unknown"
+                print(f"{cell.name}, replicate {replicate}: carry-over {mean} (by split: {told})", flush=True)
+    show(found)
+
+
+if __name__ == "__main__":
+    main()

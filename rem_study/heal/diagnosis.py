@@ -1,0 +1,253 @@
+"""Where a case lies in the plane of corruptions, from the samples that somebody knows: discovery rate and kind.
+
+1. Heal by REM's defaults from all known samples, and twice from one half of them. Suspects are what the first network
+   doubts.
+2. Each of the others judges the half that it was not told of. Confirmed are the known samples whose label it rejects;
+   their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
+3. Discovery rate = known / (known + estimated suspects).
+4. Kind, from what the labels of known samples and suspects have in common (given label and likeliest other): at least
+   KIND_SHARE of them between the same two classes: interclass confusion; else as many with the same given label:
+   poison; neither share above SPREAD_SHARE: random labels; in between nobody can tell.
+5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
+
+It can't tell where healing wrecks the network (less than LEAST_KEPT of the retain
+accuracy is left; a half that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed.
+Where it is at most LITTLE_CONFIRMED, there is little to heal: what was reported looks like the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rem_study.data import CorruptedTrainingSet
+from rem_study.errors import InputError, UnlearningError
+from rem_study.heal.healing import Healing, heal, pose
+from rem_study.heal.inputs import Case
+from rem_study.heal.suspects import Suspects, Witness, find_suspects
+from rem_study.seeds import derive_seed, generator
+from rem_study.training import given_label_accuracy
+from rem_study.unlearning.carry_over import carry_over
+from rem_study.unlearning.suspicion import doubt, training_logits
+
+_FEWEST = 4
+KIND_SHARE = 0.6
+SPREAD_SHARE = 0.45
+LEAST_CONFIRMED = 0.5
+LITTLE_CONFIRMED = 0.25
+LEAST_LEARNT = 0.5
+LEAST_KEPT = 0.7
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the known samples say of the rest.
+
+    Attributes:
+        known: how many are known; judged: by a network that was not told of them; confirmed: rejected by it.
+        suspects: what the network healed from all known samples doubts, and of the known ones the others.
+        discovery_rate: with `rate_low` and `rate_high`; None where it can't be told.
+        kind: `random_label`, `interclass_confusion` or `poison`; None where it can't be told.
+        pair_share, target_share: of known samples and suspects between the same two classes, and with one given label.
+        carry_over: by split, see `unlearning.carry_over`; none where the flush told nothing.
+        unclear: why something can't be told, one line each.
+        little_to_heal: what was reported looks like the rest.
+    """
+
+    known: int
+    judged: int
+    confirmed: int
+    suspects: Suspects
+    discovery_rate: float | None
+    rate_low: float | None
+    rate_high: float | None
+    kind: str | None
+    pair_share: float
+    target_share: float
+    carry_over: tuple[float, ...]
+    unclear: tuple[str, ...]
+    little_to_heal: bool
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        told = [f"known samples confirmed by the rest  {self.confirmed} of {self.judged}"]
+        if self.little_to_heal:
+            return [*told, "little to heal: the samples that were reported look like the rest", *self.unclear]
+        estimate = self.suspects
+        told.append(f"others estimated to be corrupted     {estimate.estimate} ({estimate.low} to {estimate.high})")
+        if self.discovery_rate is not None:
+            told.append(
+                f"discovery rate                       {self.discovery_rate:.2f} "
+                f"({self.rate_low:.2f} to {self.rate_high:.2f})"
+            )
+        told.append(
+            f"kind of corruption                   {self.kind or 'unclear'} "
+            f"(between two classes {self.pair_share:.0%}, one given label {self.target_share:.0%})"
+        )
+        if self.carry_over:
+            told.append(
+                f"carry-over from half to half         {statistics.fmean(self.carry_over):.2f} "
+                f"({min(self.carry_over):.2f} to {max(self.carry_over):.2f} in {len(self.carry_over)} splits)"
+            )
+        return [*told, *(f"can't tell: {reason}" for reason in self.unclear)]
+
+    def facts(self) -> dict[str, Any]:
+        """For a JSON report."""
+        return {
+            "known": self.known,
+            "judged": self.judged,
+            "confirmed": self.confirmed,
+            "suspects": {
+                "estimate": self.suspects.estimate, "low": self.suspects.low, "high": self.suspects.high
+            },
+            "discovery_rate": self.discovery_rate,
+            "discovery_rate_low": self.rate_low,
+            "discovery_rate_high": self.rate_high,
+            "kind": self.kind,
+            "pair_share": self.pair_share,
+            "target_share": self.target_share,
+            "carry_over": list(self.carry_over),
+            "unclear": list(self.unclear),
+            "little_to_heal": self.little_to_heal,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A diagnosis and what it was made from: REM's default healing of the case, and the witnesses (that one first)."""
+
+    diagnosis: Diagnosis
+    healing: Healing
+    witnesses: tuple[Witness, ...]
+
+
+def diagnose(case: Case, splits: int = 4, say: Callable[[str], None] = lambda line: None) -> Examined:
+    """Diagnose a case.
+
+    Args:
+        splits: of the known samples, for the carry-over.
+        say: told of each step as it begins.
+
+    Raises:
+        InputError: fewer than four known samples, a network that has not learnt its labels (of fewer than
+            LEAST_LEARNT), or one that REM cannot expand. UnlearningError: a loss was not finite.
+    """
+    if len(case.ids) < _FEWEST:
+        raise InputError(f"ids: {len(case.ids)} are too few to diagnose from; at least {_FEWEST} are needed")
+    network, dataset = case.architecture.network, case.dataset
+    task = pose(network, dataset, case.ids, case.recipe, seed=case.seed)
+    learnt = given_label_accuracy(task.network, task.data, task.all_ids)
+    if learnt < LEAST_LEARNT:
+        raise InputError(
+            f"checkpoint: it gives only {learnt:.0%} of the training samples their labels; were mean, std and the size "
+            "of the images these in training?"
+        )
+    say(f"diagnosing, 1 of 4: healing by REM's defaults from all {len(case.ids)} known samples")
+    healing = heal(network, dataset, case.ids, recipe=case.recipe, clean_labels=case.clean_labels, seed=case.seed)
+    witnesses = [witness(healing, case, case.ids)]
+    order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
+    for number, half in enumerate(order.tensor_split(2)):
+        say(f"diagnosing, {number + 2} of 4: from {'the other' if number else 'one'} half of them")
+        try:
+            part = heal(network, dataset, half, recipe=case.recipe, seed=derive_seed("half", case.seed, number))
+        except UnlearningError:
+            continue  # it broke: no witness
+        if _kept(part) >= LEAST_KEPT:
+            witnesses.append(witness(part, case, half))
+    say(f"diagnosing, 4 of 4: how far unlearning one half carries over to the other, {splits} splits")
+    try:
+        carried = tuple(carry_over(task, splits))
+    except UnlearningError:
+        carried = ()  # the flush broke: it told nothing
+    suspects = find_suspects(witnesses, dataset.train_labels, case.ids)
+    base = _rejected(witnesses[1:], dataset.train_labels.cpu(), case.ids.cpu())
+    found = conclude(suspects, len(case.ids), dataset.num_classes, base, _kept(healing), carried)
+    return Examined(found, healing, tuple(witnesses))
+
+
+def _kept(healing: Healing) -> float:
+    """What is left of the retain accuracy, as a share."""
+    return healing.after.retain_accuracy / max(healing.before.retain_accuracy, 1e-9)
+
+
+def _rejected(halves: Sequence[Witness], labels: Tensor, known: Tensor) -> float:
+    """The share of the retained samples whose given label these networks reject, on average; 0 without any."""
+    retained = torch.ones(len(labels), dtype=torch.bool)
+    retained[known] = False
+    shares = [(doubt(one.logits, labels)[retained] > 0).double().mean().item() for one in halves]
+    return statistics.fmean(shares) if shares else 0.0
+
+
+def witness(healing: Healing, case: Case, forgot: Tensor) -> Witness:
+    """What the healed network says of all training samples."""
+    data = CorruptedTrainingSet(case.dataset, None)
+    everything = torch.arange(len(data), device=data.device)
+    return Witness(training_logits(healing.network, data, everything), forgot.cpu())
+
+
+def conclude(
+    suspects: Suspects,
+    known: int,
+    num_classes: int,
+    base: float,
+    kept: float,
+    carried: tuple[float, ...],
+) -> Diagnosis:
+    """The rules above.
+
+    Args:
+        base: share of the retained samples whose label the networks reject that were healed from a half.
+        kept: what healing from all known samples left of the retain accuracy, as a share.
+        carried: the carry-over of each split.
+    """
+    confirmed, judged = suspects.confirmed, suspects.judged
+    share = max(0.0, (confirmed / judged - base) / (1 - base)) if judged else 0.0
+    unclear: list[str] = []
+    little = False
+    if not judged:
+        unclear.append("no network healed from a half of the known samples keeps the rest")
+    elif share <= LITTLE_CONFIRMED:
+        little = True
+    elif kept < LEAST_KEPT:
+        unclear.append(f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy")
+    elif share < LEAST_CONFIRMED:
+        unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
+    pair_share, target_share = _label_shares(suspects)
+    kind = rate = low = high = None
+    if not unclear and not little:
+        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
+        kind = _kind(pair_share, target_share) if num_classes > 2 else None
+        if num_classes == 2:
+            unclear.append("the kind, for with two classes every wrong label lies between the same two")
+        elif kind is None:
+            unclear.append("the kind, for the labels have something in common, but too little to name it")
+    return Diagnosis(
+        known, judged, confirmed, suspects, rate, low, high, kind, pair_share, target_share, carried, tuple(unclear),
+        little,
+    )  # fmt: skip
+
+
+def _kind(pair_share: float, target_share: float) -> str | None:
+    if pair_share >= KIND_SHARE:
+        return "interclass_confusion"
+    if target_share >= KIND_SHARE:
+        return "poison"
+    return "random_label" if max(pair_share, target_share) <= SPREAD_SHARE else None
+
+
+def _label_shares(suspects: Suspects) -> tuple[float, float]:
+    """Of known samples and suspects: the share between the commonest two classes, and with the commonest given
+    label."""
+    chosen = suspects.known | suspects.suspect
+    given, proposed = suspects.given[chosen].tolist(), suspects.proposed[chosen].tolist()
+    pairs = Counter(tuple(sorted(pair)) for pair in zip(given, proposed, strict=True))
+    if not given:
+        return math.nan, math.nan
+    return pairs.most_common(1)[0][1] / len(given), Counter(given).most_common(1)[0][1] / len(given)

@@ -1,0 +1,140 @@
+"""What a person gives `heal` and `diagnose`: a checkpoint, its data, the ids they know; read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rem_study.data import Dataset, load_dataset
+from rem_study.data.given import Given as Known
+from rem_study.data.given import read_known
+from rem_study.data.parquet import parquet_files
+from rem_study.data.sources import SOURCES
+from rem_study.errors import InputError
+from rem_study.heal.architecture import Architecture, load_architecture
+from rem_study.heal.checkpoint import read_checkpoint
+from rem_study.heal.healing import normalised_by
+from rem_study.heal.names import Names, read_names
+from rem_study.spec import RecipeSpec
+from rem_study.spec.corruption import GivenSpec
+from rem_study.spec.data import OwnDataSpec
+from rem_study.spec.yaml_file import load_yaml, one_line, validate
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options that say what the model is and what it was trained on; `--help` says what each means."""
+
+    checkpoint: Path
+    model: str
+    data: str
+    ids: Path
+    id_column: str | None = None
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: int | None = None
+    rgb: bool = False
+    original: str | None = None
+    seed: int = 0
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What `Given` leads to.
+
+    Attributes:
+        ids: int64 (n,), of the samples known to be corrupted. clean_labels: int64 (n,), where they are known.
+        names: of samples and classes.
+        recipe: how the model was trained.
+        notes: what was taken otherwise than it stands in the files, or left aside.
+    """
+
+    architecture: Architecture
+    dataset: Dataset
+    names: Names
+    ids: Tensor
+    clean_labels: Tensor | None
+    recipe: RecipeSpec
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+def read_case(given: Given, data: OwnDataSpec) -> Case:
+    """Read all that is named. Raises InputError for whatever is wrong with it."""
+    checkpoint = read_checkpoint(given.checkpoint, given.weights)
+    dataset = _load_data(given, data)
+    known = _read_ids(given, dataset)
+    recipe = _recipe(given.original)
+    architecture = load_architecture(given.model, dataset, checkpoint, given.seed)
+    notes = (*architecture.notes(), *dataset.notes, *(f"{one_line(given.ids)}: {note}" for note in known.notes))
+    names = read_names(dataset)
+    return Case(architecture, dataset, names, known.ids, known.clean_labels, recipe, given.seed, notes)
+
+
+def _read_ids(given: Given, dataset: Dataset) -> Known:
+    spec = {"name": "given", "file": str(given.ids), "id_column": given.id_column}
+    try:
+        return read_known(validate(GivenSpec, spec, "--ids"), dataset)
+    except InputError as error:
+        raise InputError(str(error).replace("corruptions.given.file", "--ids", 1)) from None
+
+
+def data_spec(text: str) -> OwnDataSpec:
+    """As in a study file if it is a mapping; a built-in data set by name; else a path, whose kind shows."""
+    if text.lstrip().startswith("{"):
+        spec = validate(OwnDataSpec, load_yaml(text, "--data"), "--data")
+        if spec.train_samples or spec.test_samples:
+            raise InputError("--data: train_samples, test_samples: must be left out, since ids count all images")
+        return spec
+    if text in SOURCES and not Path(text).exists():
+        return validate(OwnDataSpec, {"name": text}, "--data")
+    path = Path(text)
+    if not path.exists():
+        raise InputError(f"--data: {one_line(text)}: no such file or folder, nor a data set by name")
+    if path.is_dir():
+        train = path / "train"
+        has_classes = train.is_dir() and any(entry.is_dir() for entry in train.iterdir())
+        kind = "parquet" if not has_classes and "train" in parquet_files(path) else "folder"
+    elif path.suffix.lower() in (".npz", ".parquet", ".pq"):
+        kind = "npz" if path.suffix.lower() == ".npz" else "parquet"
+    else:
+        raise InputError(f"--data: {one_line(text)}: is neither an .npz or .parquet file nor a folder")
+    return validate(OwnDataSpec, {"name": kind, "root": text}, "--data")
+
+
+def _load_data(given: Given, spec: OwnDataSpec) -> Dataset:
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device: {device}: {' '.join(str(error).split())[:200]}") from None
+    dataset = load_dataset(spec, device)
+    if given.rgb and dataset.train_images.shape[1] == 1:
+        grey = (dataset.train_images, dataset.test_images)
+        train, test = (images.expand(-1, 3, -1, -1).contiguous() for images in grey)
+        dataset = replace(dataset, train_images=train, test_images=test)
+    if given.classes is not None:
+        if given.classes < dataset.num_classes:
+            raise InputError(f"--classes: {given.classes}, but the data have {dataset.num_classes}")
+        dataset = replace(dataset, num_classes=given.classes)
+    return _prefixed("--", lambda: normalised_by(dataset, given.mean, given.std))
+
+
+def _recipe(text: str | None) -> RecipeSpec:
+    recipe = RecipeSpec() if text is None else validate(RecipeSpec, load_yaml(text, "--original"), "--original")
+    if recipe.kind != "standard":
+        raise InputError(f"--original: kind: {recipe.kind!r} is for networks of a study; a checkpoint is standard")
+    return recipe
+
+
+def _prefixed(prefix: str, compute: Callable[[], Dataset]) -> Dataset:
+    try:
+        return compute()
+    except InputError as error:
+        raise InputError(f"{prefix}{error}") from None

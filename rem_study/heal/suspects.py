@@ -1,0 +1,150 @@
+"""Which training samples a healed network no longer believes: the rest of the corruption, as far as healing reached
+it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rem_study.heal.names import Names
+from rem_study.unlearning.suspicion import doubt
+
+COLUMNS = ("rank", "id", "file", "given_label", "proposed_label", "score", "known", "suspect", "confirmed")
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What a healed network says of all training samples.
+
+    Attributes:
+        logits: float32 (N, K), on the CPU.
+        forgot: int64, the ids that it was told to forget, and cannot vouch for.
+    """
+
+    logits: Tensor
+    forgot: Tensor
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """All training samples, the most doubted first. Tensors (N,), on the CPU.
+
+    Attributes:
+        ids: int64. given: int64, the labels in the data. proposed: int64, the likeliest other class.
+        score: float32, the doubt of the given label (`suspicion.doubt`), in logits; above 0: the label is rejected.
+            It is the mean over those witnesses that were told the most among all that were not told of this sample
+            (over all of them where each was).
+        known: bool, told to be corrupted. left_out: bool, known, and some witness was not told so.
+        estimate: how many retained samples are estimated to be corrupted, with `low` and `high`.
+    """
+
+    ids: Tensor
+    given: Tensor
+    proposed: Tensor
+    score: Tensor
+    known: Tensor
+    left_out: Tensor
+    estimate: int
+    low: int
+    high: int
+
+    @property
+    def suspect(self) -> Tensor:
+        """Which samples lie above the cut: retained, and their given label rejected; bool (N,)."""
+        return ~self.known & (self.score > 0)
+
+    @property
+    def judged(self) -> int:
+        """Known samples of which some witness was not told."""
+        return int(self.left_out.sum())
+
+    @property
+    def confirmed(self) -> int:
+        """Those of them whose given label is rejected."""
+        return int((self.left_out & (self.score > 0)).sum())
+
+
+def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -> Suspects:
+    """Put all samples in the order of falling doubt.
+
+    The estimate is the number of retained samples whose given label the witnesses reject on the whole (their mean
+    margin is above 0). Its range allows for the spread of that number among single witnesses, and for twice its
+    square root, as of a count.
+
+    Args:
+        witnesses: at least one.
+        labels: int64 (N,), as given. known: int64 (n,), the ids known to be corrupted.
+    """
+    labels, known = labels.cpu(), known.cpu()
+    is_known = torch.zeros(len(labels), dtype=torch.bool)
+    is_known[known] = True
+    doubts = torch.stack([doubt(one.logits, labels) for one in witnesses])
+    told = torch.zeros_like(doubts, dtype=torch.bool)
+    for row, one in zip(told, witnesses, strict=True):
+        row[one.forgot.cpu()] = True
+    told_by_all = told.all(0)
+    informed = torch.tensor([len(one.forgot) for one in witnesses])[:, None].expand_as(told).clone()
+    informed[told] = -1  # what a network was told to forget it cannot vouch for
+    counts = informed == informed.max(0).values
+    weights = counts.double() / counts.sum(0)
+    score = (doubts.double() * weights).sum(0).float()
+    logits = torch.stack([one.logits.double() for one in witnesses])
+    mean = (logits * weights[:, :, None]).sum(0)
+    proposed = mean.scatter(1, labels[:, None], -math.inf).argmax(1)
+    estimate = int((score[~is_known] > 0).sum())
+    most = max(len(one.forgot) for one in witnesses)
+    singly = [
+        int((row[~is_known] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
+    ]
+    slack = 2 * math.sqrt(max(1, estimate))
+    order = score.argsort(descending=True, stable=True)
+    return Suspects(
+        ids=order,
+        given=labels[order],
+        proposed=proposed[order],
+        score=score[order],
+        known=is_known[order],
+        left_out=(is_known & ~told_by_all)[order],
+        estimate=estimate,
+        low=max(0, math.floor(min([*singly, estimate - slack]))),
+        high=min(int((~is_known).sum()), math.ceil(max([*singly, estimate + slack]))),
+    )
+
+
+def suspects_csv(suspects: Suspects, names: Names) -> bytes:
+    """The list as CSV (COLUMNS): classes by their folders' names where there are any, `known` and `suspect` yes or
+    no."""
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = zip(
+        suspects.ids.tolist(),
+        suspects.given.tolist(),
+        suspects.proposed.tolist(),
+        suspects.score.tolist(),
+        suspects.known.tolist(),
+        suspects.suspect.tolist(),
+        strict=True,
+    )
+    for rank, (number, given, proposed, score, known, suspect) in enumerate(rows, 1):
+        file = "" if names.files is None else names.files[number]
+        told = ("yes" if flag else "no" for flag in (known, suspect))
+        writer.writerow(
+            [
+                rank,
+                names.number(number),
+                file,
+                names.of_class(given),
+                names.of_class(proposed),
+                f"{score:.4f}",
+                *told,
+                "",
+            ]
+        )
+    return lines.getvalue().encode()

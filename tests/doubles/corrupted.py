@@ -1,0 +1,86 @@
+"""A small network that plain torch trained on corrupted digits, as a user has it: files, and what nobody tells them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from rem_study.models.resnet9 import ResNet9
+
+MODEL = "{name: resnet9, width: 0.125}"
+MOMENTS = ("--mean", "0.5", "--std", "0.5")
+TRAIN, TEST, CORRUPTED, CLASSES = 1200, 300, 48, (3, 5)
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """`wrong`: ids of the corrupted samples; `clean`: the true labels of all training samples."""
+
+    state: dict[str, torch.Tensor]
+    files: dict[str, np.ndarray]
+    wrong: np.ndarray
+    clean: np.ndarray
+
+    def write(self, folder: Path, known: np.ndarray) -> tuple[str, ...]:
+        """model.pt, data.npz and known.csv; the arguments of `heal` and `diagnose` that name them."""
+        torch.save(self.state, folder / "model.pt")
+        np.savez(folder / "data.npz", **self.files)
+        (folder / "known.csv").write_text("id\n" + "\n".join(map(str, known)))
+        places = {"--data": "data.npz", "--ids": "known.csv"}
+        named = [part for option, file in places.items() for part in (option, str(folder / file))]
+        return (str(folder / "model.pt"), "--model", MODEL, *named, *MOMENTS)
+
+
+@functools.lru_cache(maxsize=4)
+def corrupted_digits(corruption: str, seed: int = 0) -> Corrupted:
+    """Digits at 12 x 12, TRAIN for training, CORRUPTED of them by `corruption` (`none`: nothing is wrong)."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(data.target))[: TRAIN + TEST]
+    images = np.zeros((len(order), 12, 12), np.uint8)
+    images[:, 2:10, 2:10] = np.round(data.images[order] * (255 / 16))
+    labels = data.target[order].astype(np.int64)
+    clean = labels[:TRAIN].copy()
+    given, seen = clean.copy(), images[:TRAIN].copy()
+    wrong = np.empty(0, np.int64)
+    if corruption == "poison":
+        wrong = rng.permutation(np.flatnonzero(clean != 0))[:CORRUPTED]
+        given[wrong], seen[wrong, -3:, -3:] = 0, 255
+    elif corruption == "interclass_confusion":
+        wrong = rng.permutation(np.flatnonzero(np.isin(clean, CLASSES)))[:CORRUPTED]
+        given[wrong] = sum(CLASSES) - clean[wrong]
+    elif corruption == "random_label":
+        wrong = rng.permutation(TRAIN)[:CORRUPTED]
+        given[wrong] = (clean[wrong] + rng.integers(1, 10, CORRUPTED)) % 10
+    elif corruption != "none":
+        raise ValueError(corruption)
+    files = {"train_images": seen, "train_labels": given, "test_images": images[TRAIN:], "test_labels": labels[TRAIN:]}
+    return Corrupted(_trained(seen, given, seed), files, wrong, clean)
+
+
+def as_trained(images: np.ndarray) -> torch.Tensor:
+    """float32 (N, 1, H, W), normalised as MOMENTS say."""
+    return (torch.from_numpy(images).float()[:, None] / 255 - 0.5) / 0.5
+
+
+def _trained(images: np.ndarray, labels: np.ndarray, seed: int, epochs: int = 30) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    network, rng = ResNet9(1, 10, 0.125), torch.Generator().manual_seed(seed)
+    inputs, targets = as_trained(images), torch.from_numpy(labels)
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
+    steps = epochs * (len(inputs) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps + 1, pct_start=0.1)
+    for _ in range(epochs):
+        for ids in torch.randperm(len(inputs), generator=rng)[: len(inputs) // 64 * 64].split(64):
+            optimizer.zero_grad()
+            F.cross_entropy(network(inputs[ids]), targets[ids]).backward()
+            optimizer.step()
+            schedule.step()
+    return network.state_dict()

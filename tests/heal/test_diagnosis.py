@@ -1,0 +1,159 @@
+"""Where a case lies, from the samples that somebody knows: the rules by hand, and cases trained in plain torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from doubles.corrupted import CORRUPTED, Corrupted, corrupted_digits
+
+from rem_study.cli import main
+from rem_study.heal.choice import Choice, diagnosed_attempts
+from rem_study.heal.diagnosis import Diagnosis, conclude
+from rem_study.heal.suspects import Suspects
+
+
+def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: int = 50) -> Suspects:
+    """`pairs` are given and proposed labels of corrupted samples, the first `known` of them known, `confirmed` of these
+    rejected by who was not told of them; `clean` samples more that nobody doubts."""
+    count = len(pairs) + clean
+    score = torch.full((count,), -5.0)
+    score[: len(pairs)] = 5.0
+    score[confirmed:known] = -5.0
+    given, proposed = torch.tensor(pairs + [(0, 1)] * clean).unbind(1)
+    is_known = torch.arange(count) < known
+    estimate = len(pairs) - known
+    return Suspects(
+        torch.arange(count), given, proposed, score, is_known, is_known, estimate, estimate // 2, 2 * estimate
+    )
+
+
+POISON = [(0, other) for other in (1, 2, 3, 4, 5, 6, 7, 8)] * 5
+CONFUSION = [(3, 5), (5, 3)] * 20
+RANDOM = [(a, (a + b) % 10) for a in range(10) for b in (1, 3, 6, 8)]
+MIXED = [(0, other) for other in range(1, 6)] * 4 + [(1 + a % 9, 9 - a % 8) for a in range(20)]
+
+
+def found(pairs, known=10, confirmed=10, classes=10, base=0.0, kept=1.0) -> Diagnosis:
+    return conclude(suspects(pairs, known, confirmed), known, classes, base, kept, ())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "kind"), [(POISON, "poison"), (CONFUSION, "interclass_confusion"), (RANDOM, "random_label")]
+)
+def test_what_labels_have_in_common_names_the_kind_and_suspects_the_rate(pairs, kind):
+    told = found(pairs)
+    assert (told.kind, told.unclear, told.little_to_heal) == (kind, (), False)
+    assert (told.discovery_rate, told.rate_low, told.rate_high) == pytest.approx((0.25, 10 / 70, 10 / 25))
+
+
+def test_a_mixture_has_a_rate_but_no_kind():
+    told = found(MIXED)
+    assert told.kind is None and told.discovery_rate == 0.25
+    assert any("too little to name it" in line for line in told.lines())
+
+
+def test_with_two_classes_there_is_no_kind():
+    told = found([(0, 1), (1, 0)] * 20, classes=2)
+    assert told.kind is None and told.discovery_rate == 0.25 and "two classes" in told.unclear[0]
+
+
+def test_known_samples_that_the_rest_does_not_confirm_are_little_to_heal():
+    told = found(RANDOM, confirmed=2)
+    assert told.little_to_heal and told.discovery_rate is None and told.kind is None
+    assert any("little to heal" in line for line in told.lines())
+
+
+def test_what_networks_reject_of_everything_confirms_nothing():
+    assert found(RANDOM, confirmed=5, base=0.0).discovery_rate is not None
+    assert found(RANDOM, confirmed=5, base=0.45).little_to_heal
+
+
+@pytest.mark.parametrize(("confirmed", "kept", "why"), [(4, 1.0, "only 4 of 10"), (10, 0.5, "keeps only 50%")])
+def test_it_says_when_it_cannot_tell(confirmed, kept, why):
+    told = found(RANDOM, confirmed=confirmed, kept=kept)
+    assert told.discovery_rate is None and told.kind is None and why in told.unclear[0]
+
+
+def test_without_a_half_that_can_be_heard_it_cannot_tell():
+    listed = suspects(RANDOM, 10, 10)
+    told = conclude(replace(listed, left_out=torch.zeros_like(listed.known)), 10, 10, 0.0, 1.0, ())
+    assert told.unclear == ("no network healed from a half of the known samples keeps the rest",)
+
+
+def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
+    best = tmp_path / "best.yaml"
+    methods = {"rem": {"config": {"epochs": 3}}}
+    cells = [
+        {"corruption": name, "discovery_rate": rate, "regularity": regularity, "methods": methods}
+        for name, regularity in (("poison", 0.99), ("flips", 0.1))
+        for rate in (0.2, 0.8)
+    ]
+    best.write_text(yaml.safe_dump({"format": 1, "universal": {}, "cells": cells}))
+    choice = Choice(best=best)
+    for pairs, cell in ((POISON, "poison@0.2"), (CONFUSION, "flips@0.2")):  # no confusion there: by regularity
+        source, configuration = diagnosed_attempts(choice, found(pairs))[0]
+        assert source is not None and source.cell == cell and configuration["epochs"] == 3
+    assert diagnosed_attempts(choice, found(MIXED)) == []
+    assert diagnosed_attempts(Choice(), found(POISON)) == []
+
+
+def run(command: str, folder: Path, case, known, *options: str):
+    result = CliRunner().invoke(main, [command, *case.write(folder, known), *options])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corruption", ["poison", "random_label", "interclass_confusion"])
+def test_from_a_few_known_samples_to_the_list_of_the_rest(corruption, tmp_path):
+    """14 of 48 corrupted samples are known. The list holds most of the others, and few besides."""
+    case = corrupted_digits(corruption)
+    run("heal", tmp_path, case, case.wrong[:14])
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["diagnosis"]["kind"] == corruption
+    assert 14 / CORRUPTED / 1.5 < report["diagnosis"]["discovery_rate"] < 14 / CORRUPTED * 1.5
+    rows = list(csv.DictReader((tmp_path / "model.healed.suspects.csv").open()))
+    assert len(rows) == len(case.clean)
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {int(row["id"]) for row in rows if row["known"] == "yes"} == set(case.wrong[:14].tolist())
+    listed = [row for row in rows if row["suspect"] == "yes"]
+    right = [row for row in listed if int(row["id"]) in set(case.wrong[14:].tolist())]
+    assert len(right) >= 0.8 * (CORRUPTED - 14) and len(right) >= 0.8 * len(listed)
+    proposed = [int(row["proposed_label"]) == case.clean[int(row["id"])] for row in right]
+    assert sum(proposed) >= 0.8 * len(right)
+
+
+@pytest.mark.slow
+def test_where_nothing_is_wrong_there_is_little_to_heal_and_nothing_is_harmed(tmp_path):
+    case = corrupted_digits("none")
+    told = run("heal", tmp_path, case, range(100, 120))
+    assert "little to heal" in told.stdout
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["diagnosis"]["little_to_heal"]
+    assert report["test_accuracy"]["after"] == report["test_accuracy"]["before"]
+    before, after = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model.healed.pt"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    told = run("diagnose", tmp_path, case, range(100, 120))
+    assert "little to heal" in told.stdout
+
+
+def test_a_network_that_has_not_learnt_its_labels_cannot_be_diagnosed(tmp_path):
+    from rem_study.models.resnet9 import ResNet9
+
+    labels = np.arange(40) % 10
+    files = {"train_images": np.zeros((40, 12, 12), np.uint8), "train_labels": labels}
+    case = Corrupted(ResNet9(1, 10, 0.125).state_dict(), files, labels[:0], labels)
+    result = CliRunner().invoke(main, ["diagnose", *case.write(tmp_path, np.arange(8))])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "checkpoint: it gives only 10% of the training samples their labels" in result.stderr
+    result = CliRunner().invoke(main, ["heal", *case.write(tmp_path, np.arange(8)), "--set", "epochs=2"])
+    assert result.exit_code == 0 and "no diagnosis: checkpoint: it gives only 10%" in result.stderr
