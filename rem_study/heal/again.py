@@ -17,8 +17,8 @@ YES = ("yes", "y", "true", "x", "1")
 
 
 def read_confirmed(path: Path, top: int | None, places: Mapping[int, int]) -> Tensor:
-    """Places, int64 (m,), of the samples that a list of suspects says are corrupted: its rows with yes in the column `confirmed`, and of
-    those marked `suspect` the first `top`.
+    """Places, int64 (m,), of the samples that a list of suspects says are corrupted: its rows with yes in the column
+    `confirmed`, and of those marked `suspect` the first `top`.
 
     Args:
         places: of the training samples, by their ids.

@@ -17,6 +17,8 @@ from rem_study.heal.again import joined, read_confirmed, surest
 from rem_study.heal.names import Names
 from rem_study.heal.suspects import COLUMNS, Suspects, suspects_csv
 
+TEN = Names().places(10)
+
 
 def listed() -> Suspects:
     """Samples 9, 8, ..., 0 by falling doubt: 9 known, 8 to 4 suspects, the others believed."""
@@ -44,8 +46,8 @@ def confirm(path: Path, *ids: int) -> None:
 
 def test_confirmed_rows_and_the_top_of_the_suspects_become_known(suspects):
     confirm(suspects, 5, 0)
-    assert read_confirmed(suspects, None, 10).tolist() == [0, 5]
-    assert read_confirmed(suspects, 2, 10).tolist() == [0, 5, 7, 8]
+    assert read_confirmed(suspects, None, TEN).tolist() == [0, 5]
+    assert read_confirmed(suspects, 2, TEN).tolist() == [0, 5, 7, 8]
     assert joined(torch.tensor([9, 5]), torch.tensor([0, 5])).tolist() == [9, 5, 0]
 
 
@@ -65,10 +67,10 @@ def test_a_list_that_cannot_be_used_is_said_in_one_line(text, expected, suspects
     if text is not None:
         suspects.write_text(text)
     with pytest.raises(InputError, match=r"--again: .*suspects\.csv: ") as told:
-        read_confirmed(suspects, None, 10)
+        read_confirmed(suspects, None, TEN)
     assert expected in str(told.value) and "\n" not in str(told.value)
     with pytest.raises(InputError, match="--again"):
-        read_confirmed(suspects.with_name("no.csv"), None, 10)
+        read_confirmed(suspects.with_name("no.csv"), None, TEN)
 
 
 @pytest.mark.slow

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
 import torch
 from PIL import Image
 
-from rem_study.data import Dataset
-from rem_study.errors import InputError
-from rem_study.heal.names import Names, read_known, read_names
+from rem_study.data import load_dataset
+from rem_study.heal.names import Names, read_names
 from rem_study.heal.suspects import COLUMNS, Witness, find_suspects, suspects_csv
 from rem_study.spec.data import OwnDataSpec
 
@@ -64,57 +59,23 @@ def test_the_list_as_csv_has_names_where_there_are_any():
     assert rows[1]["suspect"] == "yes"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def test_samples_are_called_as_people_count_and_name_them(tmp_path):
+    """A file that was left out counts, as for ImageFolder, so that a list made elsewhere means the same samples."""
     for name in ("cat", "dog"):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        for number in range(4):
-            Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "train" / name / f"{name[0]}{number}.png")
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "train" / "dog" / "c0.png")
-    return tmp_path
+        for part in ("train", "test"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(np.zeros((12, 12), np.uint8)).save(tmp_path / part / name / f"{name[0]}{number}.png")
+    (tmp_path / "train" / "cat" / "._c0.png").write_bytes(b"\0\5\x16\7")
+    names = read_names(load_dataset(OwnDataSpec(name="folder", root=str(tmp_path)), "cpu"))
+    assert names.files == ("cat/c0.png", "cat/c1.png", "dog/d0.png", "dog/d1.png")
+    assert names.classes == ("cat", "dog")
+    assert [names.number(place) for place in range(4)] == [1, 2, 3, 4]
+    assert names.places(4) == {1: 0, 2: 1, 3: 2, 4: 3}
+    found = find_suspects([witness([0, 9, 0, 0], 0)], torch.tensor([0, 0, 1, 1]), torch.tensor([0]))
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(found, names).decode())))
+    assert [row["file"] for row in rows] == [names.files[int(row["id"]) - 1] for row in rows]
 
 
-LABELS_OF_FOLDER = torch.tensor([0] * 4 + [1] * 5)
-IMAGES = torch.zeros(9, 1, 4, 4, dtype=torch.uint8)
-DATASET = Dataset("folder", IMAGES, LABELS_OF_FOLDER, IMAGES[:0], LABELS_OF_FOLDER[:0], 2, None)
-
-
-def test_known_samples_may_be_given_by_file_name(folder):
-    names = read_names(OwnDataSpec(name="folder", root=str(folder)))
-    known = folder / "known.csv"
-    known.write_text("file,clean_label\ncat/c0.png,dog\nc1.png,dog\ntrain/dog/d0.png,cat\ndog/c0.png,cat\n")
-    ids, clean = read_known(known, DATASET, names)
-    assert (ids.tolist(), clean.tolist()) == ([0, 1, 5, 4], [1, 1, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("file\nc0.png\nc1.png\nc2.png\nc3.png\n", "row 1: file 'c0.png' stands for 2 images; write CLASS/NAME"),
-        ("file\nc1.png\nx.png\nc2.png\nc3.png\n", "row 2: file 'x.png' is no training image"),
-        ("file\nc1.png\ncat/c1.png\nc2.png\nc3.png\n", "row 2: file 'cat/c1.png' stands twice"),
-        ("file\nc1.png\n", "1 files are too few"),
-        ("file,clean_label\nc1.png,emu\nc2.png,dog\nc3.png,dog\nd0.png,cat\n", "row 1: clean_label 'emu' is no class"),
-        ("file,clean_label\nc1.png,cat\nc2.png,dog\nc3.png,dog\nd0.png,cat\n", "row 1: clean_label is the label"),
-    ],
-)
-def test_a_wrong_file_name_is_said_with_its_row(text, expected, folder):
-    (folder / "known.csv").write_text(text)
-    with pytest.raises(InputError, match=r"--ids: .*known\.csv") as told:
-        read_known(folder / "known.csv", DATASET, read_names(OwnDataSpec(name="folder", root=str(folder))))
-    assert expected in str(told.value)
-
-
-def test_data_without_file_names_need_ids(tmp_path):
-    (tmp_path / "known.csv").write_text("file\na.png\n")
-    with pytest.raises(InputError, match="these data have none; give a column id"):
-        read_known(tmp_path / "known.csv", DATASET, Names())
-
-
-def test_names_of_parquet_are_the_paths_of_its_images(tmp_path):
-    images = [{"bytes": b"", "path": f"{i}.png"} for i in range(3)]
-    pq.write_table(pa.table({"image": images, "label": [0, 1, 0]}), tmp_path / "train.parquet")
-    spec = OwnDataSpec(name="parquet", root=str(tmp_path))
-    assert read_names(spec) == Names(("0.png", "1.png", "2.png"))
-    pq.write_table(pa.table({"image": [b"", b""], "label": [0, 1]}), tmp_path / "train.parquet")
-    assert read_names(spec) == Names()
+def test_data_without_names_are_numbered():
+    assert Names().number(3) == 3 and Names().of_class(2) == "2"
