@@ -28,7 +28,7 @@ def make():
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of three classes of even grey, 12 x 12, one of them with a name that HTML must not take for its own;
-    four of the dark ones lie among the bright, and the model has learnt them."""
+    four of the dark ones lie among the bright. The model is not trained."""
     names = ("<dark>", "grey", "bright")
     for part, count in (("train", 20), ("test", 6)):
         for label, name in enumerate(names):
