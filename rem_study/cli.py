@@ -11,9 +11,16 @@ from typing import Any
 import click
 
 from rem_study.errors import ClusterError, InputError, StorageError, TrackingError, UnlearningError
+from rem_study.shown import shown
 from rem_study.storage import Folder, open_folder
 from rem_study.storage.credentials import redact
 from rem_study.version import __version__
+
+
+def _say(text: object, err: bool = False, nl: bool = True, keep: str = "\n") -> None:
+    """Print what may come from a file or a server: no character of it moves the cursor or renames the window."""
+    click.echo(shown(str(text), keep), err=err, nl=nl)
+
 
 PATH = click.Path(path_type=Path)
 
@@ -49,16 +56,16 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except InputError as error:
             for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
+                _say(f"error: {line}", err=True)
             ctx.exit(2)
         except (ClusterError, StorageError, TrackingError, UnlearningError) as error:
-            click.echo(f"error: {error}", err=True)
+            _say(f"error: {error}", err=True)
             ctx.exit(1)
         except OSError as error:  # a full disk, a share or an object store out of reach
-            click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
+            _say(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            _say("interrupted", err=True)
             ctx.exit(1)
 
 
@@ -108,15 +115,15 @@ def launch(
     try:
         outcome = run(study, root, name, address, overrides)
     except (ClusterError, StorageError) as error:
-        click.echo(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        _say(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
     if not outcome.done:
-        click.echo(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
+        _say(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
         sys.exit(1)
-    click.echo(f"done: {outcome.summary}")
-    click.echo(f"report:  {outcome.folder / 'report.html'}")
-    click.echo(f"best:    {outcome.folder / 'best.yaml'}")
-    click.echo(f"runs:    rem-study ui {outcome.folder}")
+    _say(f"done: {outcome.summary}")
+    _say(f"report:  {outcome.folder / 'report.html'}")
+    _say(f"best:    {outcome.folder / 'best.yaml'}")
+    _say(f"runs:    rem-study ui {outcome.folder}")
 
 
 @main.command()
@@ -151,16 +158,16 @@ def submit(
     if not submitted.new and not follow:
         raise InputError(f"{study}: the study is running already, as job {job}. Follow it: {_again()} --follow")
     try:  # from here on the job is there, whenever Ctrl-C comes
-        click.echo(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
+        _say(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
         if not follow:
-            click.echo(f"to look:     {commands}", err=True)
+            _say(f"to look:     {commands}", err=True)
             return
-        failure = cluster.follow(job, lambda text: click.echo(text, nl=False))
+        failure = cluster.follow(job, lambda text: _say(text, nl=False, keep="\n\r\t"))
     except KeyboardInterrupt:
-        click.echo(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
+        _say(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
         sys.exit(1)
     if failure:
-        click.echo(f"error: job {job} {failure}", err=True)
+        _say(f"error: job {job} {failure}", err=True)
         sys.exit(1)
 
 
@@ -176,7 +183,7 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
     from rem_study.study.check import describe
 
-    click.echo(describe(study, overrides))
+    _say(describe(study, overrides))
 
 
 @main.command()
@@ -188,7 +195,7 @@ def status(folder: Folder) -> None:
     from rem_study.study.status import describe
 
     gc.disable()  # as in `read_history`; this process ends right after
-    click.echo(describe(folder))
+    _say(describe(folder))
 
 
 @main.command()
@@ -197,7 +204,7 @@ def report(folder: Folder) -> None:
     """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
     from rem_study.report.page import write_report
 
-    click.echo(write_report(folder))
+    _say(write_report(folder))
 
 
 @main.command()
@@ -210,11 +217,16 @@ def report(folder: Folder) -> None:
     show_default=True,
 )
 @click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
-def export(folder: Folder, form: str, output: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def export(folder: Folder, form: str, output: Path | None, force: bool) -> None:
     """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
     from rem_study.report.export import export as write
 
-    click.echo(write(folder, form, output), nl=output is not None)
+    text = write(folder, form, output, force)
+    if sys.stdout.isatty():
+        _say(str(text), nl=output is not None)
+    else:  # a file gets every byte
+        click.echo(text, nl=output is not None)
 
 
 @main.command()
@@ -236,7 +248,7 @@ def sync(folder: Folder, force: bool) -> None:
     from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
-    click.echo(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
+    _say(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
 
 
 @main.command()
@@ -258,9 +270,9 @@ def register(
 
     for model in put(folder, cells, method, alias, originals, device):
         state = "registered" if model.new else "there already"
-        click.echo(f"{state}: models:/{model.name}@{alias}, version {model.version}")
+        _say(f"{state}: models:/{model.name}@{alias}, version {model.version}")
         if not model.repeated:
-            click.echo(
+            _say(
                 f"warning: {model.name}: utility x healed is {model.utility_x_healed}, the study had {model.recorded}: "
                 "another machine, or other versions",
                 err=True,
@@ -290,6 +302,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 )
 @click.option("--ids", type=PATH, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
+@click.option("--force", is_flag=True, help="Write over a healed checkpoint and a report that are there.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
 @click.option("--best", type=PATH, help="A study's best.yaml; alone: its universal configuration.")
@@ -325,11 +338,11 @@ def heal(**options: Any) -> None:
 
     outcome = heal_checkpoint(HealRequest(**options))
     for line in outcome.warnings:
-        click.echo(f"warning: {line}", err=True)
+        _say(f"warning: {line}", err=True)
     for line in outcome.lines:
-        click.echo(line)
-    click.echo(f"healed: {outcome.output}")
-    click.echo(f"report: {outcome.report}")
+        _say(line)
+    _say(f"healed: {outcome.output}")
+    _say(f"report: {outcome.report}")
 
 
 @main.command()
@@ -339,7 +352,7 @@ def methods() -> None:
     from rem_study.spec.space import known_methods
 
     for name in known_methods():
-        click.echo(f"{name:16} {load_space(name).summary}")
+        _say(f"{name:16} {load_space(name).summary}")
 
 
 @main.command()
@@ -349,14 +362,12 @@ def show(method: str) -> None:
     from rem_study.spec import load_space
 
     space = load_space(method)
-    click.echo(f"{space.method}: {space.summary}\n{space.reference}\n")
+    _say(f"{space.method}: {space.summary}\n{space.reference}\n")
     for name, parameter in space.parameters.items():
         fields = parameter.model_dump(exclude={"source", "type", "default", "search"}, exclude_defaults=True)
         told = ", ".join(f"{key} {value}" for key, value in fields.items())
         searched = "" if parameter.search else " (held at its default unless a study fixes it)"
-        click.echo(
-            f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}"
-        )
+        _say(f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}")
 
 
 if __name__ == "__main__":

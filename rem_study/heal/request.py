@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.data import OwnDataSpec
 from rem_study.spec.yaml_file import load_yaml, read_text, validate
 from rem_study.storage import write_atomically
+from rem_study.storage.output import check_output
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class HealRequest:
     data: str
     ids: Path
     output: Path | None = None
+    force: bool = False
     method: str = "rem"
     config: Path | None = None
     best: Path | None = None
@@ -155,17 +156,11 @@ def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
     if not given.is_file():
         raise InputError(f"{given}: no such file")
     output = request.output or given.with_name(f"{given.stem}.healed{given.suffix}")
-    folder = output.parent
-    if output.is_dir():
-        raise InputError(f"--output: {output} is a folder")
     report = output.with_suffix(".report.json")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"--output: {folder} is no folder that can be written to")
-    read = [given, request.ids, request.config, request.best, request.space, Path(data.root) if data.root else None]
+    given_files = (given, request.ids, request.config, request.best, request.space, data.root)
+    read = [Path(one) for one in given_files if one]
     for path in (output, report):
-        for source in read:
-            if source is not None and path.exists() and source.exists() and path.samefile(source):
-                raise InputError(f"--output: {path} would overwrite {source}, which is read")
+        check_output(path, request.force, keep=read)
     require_format(output)
     return output, report
 
