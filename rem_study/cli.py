@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,8 +113,12 @@ def launch(
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         outcome = run(study, root, name, address, overrides)
+    except KeyboardInterrupt:
+        _say(f"interrupted. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        sys.exit(1)
     except (ClusterError, StorageError) as error:
         _say(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
@@ -302,6 +307,13 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
 )
 @click.option("--ids", type=PATH, required=True, help="CSV or Parquet: id of each sample known to be corrupted.")
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
+@click.option(
+    "--max-size",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="GiB that the checkpoint, and the data file, may unpack to.",
+)
 @click.option("--force", is_flag=True, help="Write over a healed checkpoint and a report that are there.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")

@@ -17,6 +17,7 @@ from rem_study.data.sources import SOURCES
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import encode_checkpoint, read_checkpoint, require_format
+from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
 from rem_study.heal.healing import Healing, check_configuration, heal, normalised_by
 from rem_study.heal.report import Try, find_warnings, report_facts, report_lines
 from rem_study.spec import Configuration, RecipeSpec, SearchSpace, load_space
@@ -38,6 +39,7 @@ class HealRequest:
     ids: Path
     output: Path | None = None
     force: bool = False
+    max_size: float = DEFAULT_GIB
     method: str = "rem"
     config: Path | None = None
     best: Path | None = None
@@ -82,7 +84,10 @@ def heal_checkpoint(request: HealRequest) -> HealOutcome:
     data = _data_spec(request.data)
     output, report = _destinations(request, data)
     attempts = _candidates(request)
+    for path in (request.checkpoint, Path(data.root or ".")):
+        check_size(path, request.max_size)
     checkpoint = read_checkpoint(request.checkpoint)
+    check_tensors(request.checkpoint, checkpoint.state, request.max_size)
     dataset = _load_data(request, data)
     ids, clean_labels = _read_ids(request.ids, dataset)
     recipe = _recipe(request.original)
