@@ -49,8 +49,8 @@ AS_GOOD = 11
 
 NO_RACE = {"race.replicates": 0, "confirm.replicates": 0}
 STRATEGIES: dict[str, dict[str, Any]] = {
-    **{f"best of {n}": NO_RACE | {"budget.trials": n} for n in (4, 8, 16, 24, 32)},
-    **{f"race after {n}": {"budget.trials": n} for n in (4, 8, 16, 24)},
+    **{f"best of {n}": NO_RACE | {"budget.trials": n} for n in (4, 8, 16, 24, 32, 48)},
+    **{f"race after {n}": {"budget.trials": n} for n in (4, 8, 16, 24, 32)},
     "race after 4, as the quickstart": {"budget.trials": 4, "race.replicates": 3, "race.top": 2},
     "best of 8 on 2": NO_RACE | {"budget.trials": 8, "budget.replicates": 2},
     "best of 12 on 2": NO_RACE | {"budget.trials": 12, "budget.replicates": 2},

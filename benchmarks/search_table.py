@@ -4,10 +4,10 @@ cell, every replicate.
 A smaller task than the results' one, so that REM's 3,456 runs end within two hours on 2 cores: a third of the training
 digits. What is finished is kept in a file beside the table, so that an interrupted build goes on.
 
-    python benchmarks/search_table.py [STUDY] [--workers 2] [--output docs/results/NAME.parquet]
+    python benchmarks/search_table.py [STUDY] [--workers 2] [--output FILE]
 
-STUDY: studies/search-table.yaml (REM, the default), studies/search-table-eu-k.yaml, or another of one method; NAME is
-its name.
+STUDY: studies/search-table.yaml (REM, the default), studies/search-table-eu-k.yaml, or another of one method. FILE is
+in docs/results by default, under the study's name.
 """
 
 from __future__ import annotations

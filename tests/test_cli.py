@@ -124,12 +124,25 @@ def test_a_root_that_cannot_be_written(tmp_path):
     assert "--root" in result.stderr
 
 
+OFF = {"replicates": 0}
+
+
 def test_check_counts_what_the_study_promises(tmp_path):
     (tmp_path / "study.yaml").write_text(changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2}))
     result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert result.exit_code == 0
+    # npo's search, a race of 3, 2, 1 and 1 challengers beside the default, and both confirmed; retraining has one trial
+    rows = 5 * 2 + (3 + 2 + 1 + 1 + 4) + 2 * 3 + 1 * (2 + 3)
+    assert (
+        f"trials     6, each on 2 replicate(s), selected ones on 3 fresh ones too: at most {rows} rows" in result.output
+    )
+    assert "originals  at most 9" in result.output
+    (tmp_path / "study.yaml").write_text(
+        changed(methods=["npo", "retrain"], budget={"trials": 5, "replicates": 2}, race=OFF, confirm=OFF)
+    )
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert "trials     6, each on 2 replicate(s): about 12 rows" in result.output
-    assert "originals  2" in result.output
+    assert "originals  2 (" in result.output
 
 
 def test_methods_and_show_list_what_there_is():

@@ -96,7 +96,7 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
         fresh = fresh_by_key.get(key, confirmed.iloc[:0])
         number = exported(rows)
         record |= _confirmed_scores(fresh, finished, number) or _searched_scores(finished, number)
-        record |= _race(rows, record["trial"])
+        record |= _race(rows, record["trial"], over=number is not None)
         default_finished = bool((finished["trial"] == 0).any() or (fresh["trial"] == 0).any())
         record["health"] = examine(Selection(record, (spaces or {}).get(first["method"]), default_finished))
         records.append(record)
@@ -109,12 +109,12 @@ def exported(rows: pd.DataFrame) -> int | None:
     return None if chosen.empty else int(chosen.iloc[0])
 
 
-def _race(rows: pd.DataFrame, selected: float) -> dict[str, Any]:
-    """How the selected trial was chosen, and on how many fresh replicates at most."""
+def _race(rows: pd.DataFrame, selected: float, over: bool) -> dict[str, Any]:
+    """How the selected trial was chosen, and on how many fresh replicates at most; `over`: no race is under way."""
     raced = rows[rows["phase"] == "race"]
     if math.isnan(selected):
         return {"chosen": None}
-    chosen = "default" if selected == 0 else "search" if raced.empty else "race"
+    chosen = "default" if selected == 0 else "race" if over and not raced.empty else "search"
     return {"chosen": chosen, "race_replicates": raced["replicate"].nunique()}
 
 

@@ -109,6 +109,12 @@ def test_what_won_the_race_is_reported_by_replicates_that_neither_search_nor_rac
     assert told["gain"] == {"mean": cell["gain"], "low": cell["gain_low"], "high": cell["gain_high"]}
 
 
+def test_while_a_race_is_under_way_the_searchs_best_is_shown_as_what_it_is():
+    searched = (row(n, 0, 0.5 + n / 10, 0.5) for n in range(3))
+    cell = only(selection.cells_frame(trials(*searched, *raced(2, 0.1), *raced(0, 0.5, proposed_by="default"))))
+    assert (cell["trial"], cell["chosen"], cell["race_replicates"]) == (2, "search", 1)
+
+
 def test_a_default_that_no_challenger_beat_is_exported_and_no_fault():
     frame = trials(
         *(row(n, 0, 0.5 + n / 10, 0.5) for n in range(3)),
