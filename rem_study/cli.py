@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import select
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +15,17 @@ from typing import Any
 
 import click
 
-from rem_study.errors import ClusterError, InputError, StorageError, TrackingError, UnlearningError
+from rem_study.errors import ClusterError, InputError, NotStartedError, StorageError, TrackingError, UnlearningError
+from rem_study.shown import shown
 from rem_study.storage import Folder, open_folder
 from rem_study.storage.credentials import redact
 from rem_study.version import __version__
+
+
+def _say(text: object, err: bool = False, nl: bool = True, keep: str = "\n") -> None:
+    """Print what may come from a file or a server: no character of it moves the cursor or renames the window."""
+    click.echo(shown(str(text), keep), err=err, nl=nl)
+
 
 PATH = click.Path(path_type=Path)
 
@@ -46,21 +57,42 @@ class _Commands(click.Group):
     """Turns an InputError into its lines and exit status 2, and Ctrl-C into one line and status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is not UTF-8 is written as it is
+            utf_8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+            sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except InputError as error:
             for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
+                _say(f"error: {line}", err=True)
             ctx.exit(2)
         except (ClusterError, StorageError, TrackingError, UnlearningError) as error:
-            click.echo(f"error: {error}", err=True)
+            _say(f"error: {error}", err=True)
             ctx.exit(1)
+        except BrokenPipeError as error:
+            if not _reader_is_gone():
+                click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
+                ctx.exit(1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write, nobody reads
+            ctx.exit(0)
         except OSError as error:  # a full disk, a share or an object store out of reach
-            click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
+            _say(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            _say("interrupted", err=True)
             ctx.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what this prints goes into a pipe that nobody reads any more (`rem-study methods | head -1`)."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,18 +138,24 @@ def launch(
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         outcome = run(study, root, name, address, overrides)
+    except NotStartedError:
+        raise
+    except KeyboardInterrupt:
+        _say(f"interrupted. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        sys.exit(1)
     except (ClusterError, StorageError) as error:
-        click.echo(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        _say(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
     if not outcome.done:
-        click.echo(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
+        _say(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
         sys.exit(1)
-    click.echo(f"done: {outcome.summary}")
-    click.echo(f"report:  {outcome.folder / 'report.html'}")
-    click.echo(f"best:    {outcome.folder / 'best.yaml'}")
-    click.echo(f"runs:    rem-study ui {outcome.folder}")
+    _say(f"done: {outcome.summary}")
+    _say(f"report:  {outcome.folder / 'report.html'}")
+    _say(f"best:    {outcome.folder / 'best.yaml'}")
+    _say(f"runs:    rem-study ui {outcome.folder}")
 
 
 @main.command()
@@ -152,16 +190,16 @@ def submit(
     if not submitted.new and not follow:
         raise InputError(f"{study}: the study is running already, as job {job}. Follow it: {_again()} --follow")
     try:  # from here on the job is there, whenever Ctrl-C comes
-        click.echo(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
+        _say(f"{'submitted' if submitted.new else 'running already'}: job {job} on {cluster.address}", err=True)
         if not follow:
-            click.echo(f"to look:     {commands}", err=True)
+            _say(f"to look:     {commands}", err=True)
             return
-        failure = cluster.follow(job, lambda text: click.echo(text, nl=False))
+        failure = cluster.follow(job, lambda text: _say(text, nl=False, keep="\n\r\t"))
     except KeyboardInterrupt:
-        click.echo(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
+        _say(f"\nno longer followed; the job goes on.\nto look:     {commands}", err=True)
         sys.exit(1)
     if failure:
-        click.echo(f"error: job {job} {failure}", err=True)
+        _say(f"error: job {job} {failure}", err=True)
         sys.exit(1)
 
 
@@ -177,16 +215,19 @@ def check(study: Path, overrides: tuple[str, ...]) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
     from rem_study.study.check import describe
 
-    click.echo(describe(study, overrides))
+    _say(describe(study, overrides))
 
 
 @main.command()
 @click.argument("folder", type=FOLDER)
 def status(folder: Folder) -> None:
     """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
+    import gc
+
     from rem_study.study.status import describe
 
-    click.echo(describe(folder))
+    gc.disable()  # as in `read_history`; this process ends right after
+    _say(describe(folder))
 
 
 @main.command()
@@ -195,7 +236,7 @@ def report(folder: Folder) -> None:
     """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
     from rem_study.report.page import write_report
 
-    click.echo(write_report(folder))
+    _say(write_report(folder))
 
 
 @main.command()
@@ -208,11 +249,16 @@ def report(folder: Folder) -> None:
     show_default=True,
 )
 @click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
-def export(folder: Folder, form: str, output: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def export(folder: Folder, form: str, output: Path | None, force: bool) -> None:
     """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
     from rem_study.report.export import export as write
 
-    click.echo(write(folder, form, output), nl=output is not None)
+    text = write(folder, form, output, force)
+    if sys.stdout.isatty():
+        _say(str(text), nl=output is not None)
+    else:  # a file gets every byte
+        click.echo(text, nl=output is not None)
 
 
 @main.command()
@@ -227,13 +273,14 @@ def ui(folder: Folder, port: int) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-def sync(folder: Folder) -> None:
+@click.option("--force", is_flag=True, help="Even where the tables have trials that the log lacks.")
+def sync(folder: Folder, force: bool) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.study.sync import sync as bring_level
     from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
-    click.echo(f"{bring_level(folder)} replicates were missing in MLflow and are there now")
+    _say(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
 
 
 @main.command()
@@ -255,9 +302,9 @@ def register(
 
     for model in put(folder, cells, method, alias, originals, device):
         state = "registered" if model.new else "there already"
-        click.echo(f"{state}: models:/{model.name}@{alias}, version {model.version}")
+        _say(f"{state}: models:/{model.name}@{alias}, version {model.version}")
         if not model.repeated:
-            click.echo(
+            _say(
                 f"warning: {model.name}: utility x healed is {model.utility_x_healed}, the study had {model.recorded}: "
                 "another machine, or other versions",
                 err=True,
@@ -310,6 +357,13 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
             click.option("--device", help="cpu, cuda, ...; default: cuda if there is one."),
+            click.option(
+                "--max-size",
+                type=click.FloatRange(min=0, min_open=True),
+                default=4.0,
+                show_default=True,
+                help="GiB that the checkpoint, and the data file, may unpack to.",
+            ),
         )
     ):
         command = option(command)
@@ -319,6 +373,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @_case_options
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
+@click.option("--force", is_flag=True, help="Write over a healed checkpoint and what lies beside it.")
 @click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
 @click.option("--best", type=PATH, help="A study's best.yaml; alone: what serves the case as it is diagnosed.")
@@ -376,15 +431,15 @@ def heal(**options: Any) -> None:
     outcome = heal_checkpoint(HealRequest(**options), _progress)
     _progress("")
     for line in outcome.notes:
-        click.echo(f"note: {line}", err=True)
+        _say(f"note: {line}", err=True)
     for line in outcome.warnings:
-        click.echo(f"warning: {line}", err=True)
+        _say(f"warning: {line}", err=True)
     for line in outcome.lines:
-        click.echo(line)
-    click.echo(f"healed: {outcome.output}")
-    click.echo(f"report: {outcome.report}")
-    click.echo(f"page: {outcome.page}")
-    click.echo(f"suspects: {outcome.suspects}")
+        _say(line)
+    _say(f"healed: {outcome.output}")
+    _say(f"report: {outcome.report}")
+    _say(f"page: {outcome.page}")
+    _say(f"suspects: {outcome.suspects}")
 
 
 @main.command()
@@ -401,7 +456,7 @@ def diagnose(**options: Any) -> None:
     lines = diagnose_checkpoint(DiagnoseRequest(**options), _progress)
     _progress("")
     for line in lines:
-        click.echo(line)
+        _say(line)
 
 
 def _progress(line: str) -> None:
@@ -417,7 +472,7 @@ def methods() -> None:
     from rem_study.spec.space import known_methods
 
     for name in known_methods():
-        click.echo(f"{name:16} {load_space(name).summary}")
+        _say(f"{name:16} {load_space(name).summary}")
 
 
 @main.command()
@@ -427,14 +482,12 @@ def show(method: str) -> None:
     from rem_study.spec import load_space
 
     space = load_space(method)
-    click.echo(f"{space.method}: {space.summary}\n{space.reference}\n")
+    _say(f"{space.method}: {space.summary}\n{space.reference}\n")
     for name, parameter in space.parameters.items():
         fields = parameter.model_dump(exclude={"source", "type", "default", "search"}, exclude_defaults=True)
         told = ", ".join(f"{key} {value}" for key, value in fields.items())
         searched = "" if parameter.search else " (held at its default unless a study fixes it)"
-        click.echo(
-            f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}"
-        )
+        _say(f"{name}: {parameter.type}, default {parameter.default}{searched}\n    {told}\n    {parameter.source}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rem_study.data.sources import SOURCES
 from rem_study.errors import InputError
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import read_checkpoint
+from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
 from rem_study.heal.healing import normalised_by
 from rem_study.heal.names import Names, read_names
 from rem_study.spec import RecipeSpec
@@ -42,6 +43,7 @@ class Given:
     original: str | None = None
     seed: int = 0
     device: str | None = None
+    max_size: float = DEFAULT_GIB
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class Case:
 
 def read_case(given: Given, data: OwnDataSpec) -> Case:
     """Read all that is named. Raises InputError for whatever is wrong with it."""
+    for path in (given.checkpoint, Path(data.root or ".")):
+        check_size(path, given.max_size)
     checkpoint = read_checkpoint(given.checkpoint, given.weights)
+    check_tensors(given.checkpoint, checkpoint.state, given.max_size)
     dataset = _load_data(given, data)
     known = _read_ids(given, dataset)
     recipe = _recipe(given.original)

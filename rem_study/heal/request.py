@@ -4,7 +4,6 @@ suspects."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from rem_study.seeds import derive_seed
 from rem_study.spec.best import Recommendation
 from rem_study.spec.data import OwnDataSpec
 from rem_study.storage import write_atomically
+from rem_study.storage.output import check_output
 
 Say = Callable[[str], None]
 """Told of each step as it begins."""
@@ -40,6 +40,7 @@ class HealRequest(Choice, Given):
     again: Path | None = None
     top: int | None = None
     rounds: int = 1
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,22 +221,15 @@ def _destinations(request: HealRequest, data: OwnDataSpec) -> _Paths:
     if not given.is_file():
         raise InputError(f"{given}: no such file")
     output = request.output or given.with_name(f"{given.stem}.healed{given.suffix}")
-    folder = output.parent
-    if output.is_dir():
-        raise InputError(f"--output: {output} is a folder")
     paths = _Paths(
         output,
         output.with_suffix(".report.json"),
         output.with_suffix(".suspects.csv"),
         output.with_suffix(".report.html"),
     )
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"--output: {folder} is no folder that can be written to")
-    read = [given, request.ids, request.config, request.best, request.space, Path(data.root) if data.root else None]
-    read.append(request.again)
+    given_files = (given, request.ids, request.config, request.best, request.space, data.root, request.again)
+    read = [Path(one) for one in given_files if one]
     for path in vars(paths).values():
-        for source in read:
-            if source is not None and path.exists() and source.exists() and path.samefile(source):
-                raise InputError(f"--output: {path} would overwrite {source}, which is read")
+        check_output(path, request.force, keep=read)
     require_format(output)
     return paths

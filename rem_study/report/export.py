@@ -10,25 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from rem_study.errors import InputError
+from rem_study.results import LOG_FOLDER
 from rem_study.results.read import read_table, read_tables, read_yaml, study_file
+from rem_study.shown import in_a_cell
 from rem_study.spec.yaml_file import field_name, read_text
-from rem_study.storage import Folder
+from rem_study.storage import Folder, write_atomically
+from rem_study.storage.output import check_output
 
 FORMATS = ("yaml", "json", "csv", "parquet", "latex", "optuna")
 
 
-def export(folder: Folder, format: str, output: Path | None = None) -> str | Path:
+def export(folder: Folder, format: str, output: Path | None = None, force: bool = False) -> str | Path:
     """The winners of the study in `folder`: the text, or the path written where `output` names one.
 
     yaml: best.yaml as it stands; json: the same document; csv and parquet: the cells table, each
     configuration as JSON in one column; latex: the tables of a paper; optuna: every search trial, as a storage that
     optuna-dashboard opens. Raises InputError (one line) for an unknown format, a missing or damaged file, parquet or
-    optuna without `output`, or an `output` that cannot be written.
+    optuna without `output`, or an `output` that cannot be written, that is one of the study's own files, or, without
+    `force`, that is there.
     """
     if format not in FORMATS:
         raise InputError(f"format {format!r}: choose one of {', '.join(FORMATS)}")
     if format in ("parquet", "optuna") and output is None:
         raise InputError(f"{format} is not for the terminal: name a file with -o")
+    if output is not None:
+        check_output(Path(output), force, "-o", _own_files(folder))
     if format == "optuna":
         return _export_optuna(folder, Path(output or ""))
     if format == "parquet":
@@ -41,7 +47,8 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
         text = tables(cells, trials)
         return text if output is None else _write(output, text.encode())
     if format == "csv":
-        text = read_table(folder, "cells.parquet").to_csv(index=False)
+        cells = read_table(folder, "cells.parquet")
+        text = cells.map(lambda value: in_a_cell(value) if isinstance(value, str) else value).to_csv(index=False)
     elif format == "json":
         document = read_yaml(folder, "best.yaml")
         for field in _not_finite(document, ()):
@@ -53,7 +60,7 @@ def export(folder: Folder, format: str, output: Path | None = None) -> str | Pat
 
 
 def _export_optuna(folder: Folder, output: Path) -> Path:
-    from rem_study.results import LOG_FOLDER, load_resolved
+    from rem_study.results import load_resolved
     from rem_study.search.optuna_studies import write_storage
     from rem_study.storage import read_history, trial_key
 
@@ -63,9 +70,15 @@ def _export_optuna(folder: Folder, output: Path) -> Path:
     return output
 
 
+def _own_files(folder: Folder) -> list[Path]:
+    if not isinstance(folder, Path) or not folder.is_dir():
+        return []
+    return [path for place in (folder, folder / LOG_FOLDER) if place.is_dir() for path in place.iterdir()]
+
+
 def _write(output: Path, content: bytes) -> Path:
     try:
-        Path(output).write_bytes(content)
+        write_atomically(Path(output), content)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
     return Path(output)

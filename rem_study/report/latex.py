@@ -8,6 +8,7 @@ from rem_study.report.heat_maps import by_mean, method_name
 from rem_study.report.verdicts import stands_on
 from rem_study.results import columns, plane, selection
 from rem_study.results.winners import FEWEST_LED, FEWEST_SAMPLES, STANDARD_ERRORS
+from rem_study.shown import shown
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -25,7 +26,7 @@ _RULE = (
 
 def escape(text: str) -> str:
     """`text` as LaTeX prints it."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    return "".join(_SPECIAL.get(character, character) for character in shown(text, keep=""))
 
 
 def tables(cells: pd.DataFrame, trials: pd.DataFrame) -> str:

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -222,11 +224,25 @@ def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[No
                 raise ClusterError(f"Ray {where}: {' '.join(str(error).split())}"[:500]) from error
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     try:
-        yield
+        with _ended_as_by_interrupt():
+            yield
     finally:
         ray.shutdown()
     if address is None and not keep_logs():
         _remove_sessions(session.parent)
+
+
+@contextmanager
+def _ended_as_by_interrupt() -> Iterator[None]:
+    """SIGTERM, which Ray would answer by aborting in the middle of its threads, is what Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _remove_sessions(folder: Path) -> None:

@@ -17,6 +17,7 @@ from rem_study.storage.folder import Folder
 from rem_study.storage.log import contents, summaries
 from rem_study.storage.records import Record, decode
 from rem_study.storage.rows import ResultKey, TrialKey, placed, result_key, trial_key
+from rem_study.storage.sound import flaw
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ def _put_together(folder: Folder, glance: bool) -> History:
     pruned: set[TrialKey] = set()
     extension = 0
     for record in summaries(folder, damaged) if glance else decode(contents(folder, damaged)):
+        if wrong := flaw(record):
+            damaged.append(f"{folder}: a record that no launch has written ({wrong}) is ignored")
+            continue
         kind = record["kind"]
         if record.get("extension", 0) > extension:  # `kept` records have it too, should the `extended` one be damaged
             extension = record["extension"]

@@ -47,15 +47,35 @@ def decode(contents: Iterable[bytes]) -> Iterator[Record]:
     iterator, known = iter(contents), dict[str, str]()
     while lines := list(islice(iterator, AT_ONCE)):
         parted = [_part(line) for line in lines]
-        for (_, curves), record in zip(
-            parted, json.loads(b"[%s]" % b",".join(rest for rest, _ in parted)), strict=True
-        ):
+        records = _parse([rest for rest, _ in parted])
+        for (_, curves), record in zip(parted, records, strict=True):
+            if not isinstance(record, dict):
+                yield record  # which is none: see `rem_study.storage.sound`
+                continue
             if curves is not None:
                 record["curves"] = curves.decode()
             for name in _SHARED:  # the same few texts in all of them
                 if isinstance(text := record.get(name), str):
                     record[name] = known.setdefault(text, text)
             yield record
+
+
+def _parse(texts: list[bytes]) -> list[Any]:
+    try:
+        found: list[Any] = json.loads(b"[%s]" % b",".join(texts))
+        if len(found) == len(texts):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    return [json.loads(text) if _is_json(text) else None for text in texts]  # one of them was no JSON
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _part(content: bytes) -> tuple[bytes, bytes | None]:

@@ -31,10 +31,12 @@ def path_of(segment: Path) -> Path:
 
 def summarised(record: Record) -> Record:
     """What a summary keeps of a record; `result` stands for all that its result depends on."""
+    if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict):
+        return record
     if record.get("kind") not in ("replicate", "kept"):
-        return {name: value for name, value in record.items() if name not in ("content", "facts")}
+        return {name: value for name, value in record.items() if name != "facts"}
     kept = {name: record[name] for name in (*KEPT, "extension", "proposed_by") if name in record}
-    if "config" in record:
+    if {"config", "replicate", "cell", "method"} <= record.keys():
         kept["result"] = hashlib.blake2b(repr(result_key(record)).encode(), digest_size=12).hexdigest()
     return kept
 

@@ -56,7 +56,7 @@ def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[Trial
         if state != "complete" or len(own) == study.spec.budget.replicates:
             found[key] = _Trial(
                 state=state,
-                ended=max(row["end_time"] for row in own) / 1000,
+                ended=max(row.get("end_time", 0) for row in own) / 1000,
                 score=_mean([row.get("score") for row in own]) if state == "complete" else None,
                 utility_x_healed=_mean([row.get("utility_x_healed") for row in own]),
             )

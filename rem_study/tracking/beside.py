@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -25,6 +27,12 @@ def start_beside(module: str, function: str) -> tuple[subprocess.Popen[bytes], C
     )
     theirs.close()
     return process, ours
+
+
+def limit_sending(connection: Connection, seconds: float) -> None:
+    """Let `send` raise BlockingIOError when the other end has taken nothing for so long; it may have got a part."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
 
 def end_with(connection: Connection) -> None:

@@ -7,17 +7,24 @@ driver it would hold the interpreter whenever the search wants it, for milliseco
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from rem_study.storage import Row, TrialKey
-from rem_study.tracking.beside import start_beside
+from rem_study.tracking.beside import limit_sending, start_beside
 from rem_study.tracking.runs import Outline, Selection, quicken_sqlite
 from rem_study.tracking.writer import TrackingWriter, logger
 
-_ANSWERED = ("run_ids", "drain", "close", "unwritten")
+PATIENCE = 60.0
+"""Seconds that the process gets to take a message or to answer: it does so at once unless it is stopped or starved."""
+UNMOVED = 30.0
+"""Seconds without a record written after which `drain` waits no longer."""
+
+_ANSWERED = ("run_ids", "close", "unwritten")
 
 
 class TrackingProcess:
@@ -28,7 +35,9 @@ class TrackingProcess:
 
     def __init__(self, uri: str, experiment: str, *, study_tags: Mapping[str, str]) -> None:
         self._lost = 0
+        self._gone = False
         self._process, self._connection = start_beside(__name__, "serve")
+        limit_sending(self._connection, PATIENCE)
         self._send(uri, experiment, dict(study_tags))  # not as arguments: a URI may hold a password
 
     def __enter__(self) -> TrackingProcess:
@@ -43,7 +52,7 @@ class TrackingProcess:
     @property
     def unwritten(self) -> int:
         """How many records MLflow does not have (yet), as far as is known."""
-        return self._lost + self._ask("unwritten", default=0)
+        return self._lost + (0 if self._gone else self._ask("unwritten", default=0))
 
     def record(self, row: Row) -> None:
         """Queues a finished replicate."""
@@ -76,33 +85,59 @@ class TrackingProcess:
 
     def drain(self) -> bool:
         """Waits while what was recorded is being written; True if it all is."""
-        return bool(self._ask("drain", default=False))
+        owed, deadline = self.unwritten, time.monotonic() + UNMOVED
+        while owed and not self._gone and time.monotonic() < deadline:
+            time.sleep(0.1)
+            left = self.unwritten
+            if left < owed:
+                owed, deadline = left, time.monotonic() + UNMOVED
+        return owed == 0 and not self._gone
 
     def close(self) -> bool:
         """Writes what is queued and ends the process; True if MLflow has all that was recorded."""
-        self._lost += self._ask("unwritten", default=0) if not self._ask("close", default=False) else 0
+        written = not self._gone and self._ask("close", default=False, patience=2 * PATIENCE)
+        if not written and not self._gone:
+            self._lost += self._ask("unwritten", default=0)
         self._connection.close()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE if not self._gone else 0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._gone = True
         return self._lost == 0
 
     def _send(self, *message: Any) -> None:
+        if self._gone:
+            self._lost += 1
+            return
         try:
             self._connection.send(message)
+        except BlockingIOError:
+            self._give_up(f"has taken nothing for {PATIENCE:.0f} s")
         except OSError:
-            self._count_loss()
+            self._give_up("is gone")
 
-    def _ask(self, method: str, default: Any) -> Any:
-        try:
-            self._connection.send((method,))
-            return self._connection.recv()
-        except (OSError, EOFError):
-            self._count_loss()
+    def _ask(self, method: str, default: Any, patience: float | None = None) -> Any:
+        patience = PATIENCE if patience is None else patience
+        if not self._gone:
+            self._send(method)
+        if self._gone:
             return default
+        try:
+            if self._connection.poll(patience):
+                return self._connection.recv()
+            self._give_up(f"has not answered for {patience:.0f} s")
+        except (OSError, EOFError):
+            self._give_up("is gone")
+        return default
 
-    def _count_loss(self) -> None:
-        if not self._lost:
-            logger.warning("The process that writes to MLflow is gone. The study goes on; `rem-study sync` writes it.")
+    def _give_up(self, what: str) -> None:
+        """Expect nothing of the process any more: a message may have got there by half, and would not be understood."""
+        logger.warning("The process that writes to MLflow %s. The study goes on; `rem-study sync` writes it.", what)
+        self._gone = True
         self._lost += 1
+        self._process.kill()
 
 
 def serve(descriptor: int) -> None:

@@ -333,9 +333,12 @@ def make_client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     from mlflow import MlflowClient  # seconds: not before the writer's thread needs it
 
     if database := sqlite_file(uri):
+        if database.exists() and not database.is_file():  # a pipe would be waited for without end
+            raise OSError(f"{database} is no regular file")
         database.parent.mkdir(parents=True, exist_ok=True)
         if not database.exists():
             _create(database)

@@ -13,7 +13,7 @@ from inputs.case import Case, heal, parts, row
 
 from rem_study.data import load_dataset
 from rem_study.data.given import read_known
-from rem_study.heal.request import _data_spec
+from rem_study.heal.inputs import data_spec
 from rem_study.spec.corruption import GivenSpec
 
 PAGE = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_an_input_is_taken_or_refused_in_one_line(case: Case, tmp_path: Path, mo
             healed = healed[key]
         assert list(healed) == checkpoint_cases.expected_names(case, tmp_path)
     if case.kind in data_cases.KINDS and case.what != "bool images":
-        dataset = load_dataset(_data_spec(str(given["data"])))
+        dataset = load_dataset(data_spec(str(given["data"])))
         pairs = zip(parts()["train_images"], parts()["train_labels"], strict=True)
         expected = {(int(label), image.tobytes()) for image, label in pairs}
         read = zip(dataset.train_images[:, 0].numpy(), dataset.train_labels.tolist(), strict=True)
@@ -60,7 +60,7 @@ def test_an_input_is_taken_or_refused_in_one_line(case: Case, tmp_path: Path, mo
         assert expected <= found and len(found) - len(expected) <= 1
     if case.ids is not None:
         spec = GivenSpec(name="given", file=str(given["ids"]), id_column=given.get("id-column"))
-        known = read_known(spec, load_dataset(_data_spec(str(given["data"]))))
+        known = read_known(spec, load_dataset(data_spec(str(given["data"]))))
         assert sorted(known.ids.tolist()) == sorted(case.ids)
 
 

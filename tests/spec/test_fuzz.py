@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from rem_study.cli import main
 from rem_study.errors import InputError
-from rem_study.heal.request import HealRequest, _candidates
+from rem_study.heal.choice import attempts
+from rem_study.heal.request import HealRequest
 from rem_study.search.suggest import CellSearch
 from rem_study.spec.best import _Best
 from rem_study.spec.resolve import load_study
@@ -440,7 +441,7 @@ def test_exported_configurations(count, tmp_path):
         put(content, path)
         request = HealRequest(Path("model.pt"), "resnet9", "digits", Path("ids.csv"), best=path, **options)
         try:
-            [(recommendation, configuration)] = _candidates(request)
+            [(recommendation, configuration)] = attempts(request)
         except InputError as error:
             assert_refused(error, path)
             return

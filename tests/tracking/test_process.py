@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from rem_study.tracking.process import TrackingProcess
+from rem_study.tracking.runs import make_client
 
 CELL = "poison@0.5"
 
@@ -56,6 +61,27 @@ def test_once_it_is_gone_the_study_goes_on_and_is_told_how_much_is_missing(tmp_p
     assert not process.drain() and process.run_ids() == {}
     assert not process.close()
     assert process.unwritten >= 3
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["that does not answer", "that takes nothing more"])
+def test_one_that_is_stopped_is_not_waited_for(tmp_path, monkeypatch, caplog, full):
+    monkeypatch.setattr("rem_study.tracking.process.PATIENCE", 1.0)
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={})
+    os.kill(process._process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    for trial in range(2_000 if full else 3):  # more than a pipe holds
+        process.record(row(trial) | {"error": "x" * 1_000})
+    assert not process.drain() and process.run_ids() == {}
+    assert not process.close()
+    assert time.monotonic() - began < 30
+    assert process.unwritten > 0 and process._process.poll() is not None
+    assert "for 1 s" in caplog.text and "rem-study sync" in caplog.text
+
+
+def test_a_database_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mlflow.db")
+    with pytest.raises(OSError, match="no regular file"):
+        make_client(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_it_ends_with_a_driver_that_is_killed(tmp_path):
