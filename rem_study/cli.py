@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import click
 
-from rem_study.errors import ClusterError, InputError, StorageError, TrackingError, UnlearningError
+from rem_study.errors import ClusterError, InputError, NotStartedError, StorageError, TrackingError, UnlearningError
 from rem_study.storage import Folder, open_folder
 from rem_study.storage.credentials import redact
 from rem_study.version import __version__
@@ -45,8 +48,13 @@ class _Commands(click.Group):
     """Turns an InputError into its lines and exit status 2, and Ctrl-C into one line and status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is not UTF-8 is written as it is
+            utf_8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+            sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except InputError as error:
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
@@ -54,12 +62,28 @@ class _Commands(click.Group):
         except (ClusterError, StorageError, TrackingError, UnlearningError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
+        except BrokenPipeError as error:
+            if not _reader_is_gone():
+                click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
+                ctx.exit(1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write, nobody reads
+            ctx.exit(0)
         except OSError as error:  # a full disk, a share or an object store out of reach
             click.echo(f"error: {error.filename or 'rem-study'}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what this prints goes into a pipe that nobody reads any more (`rem-study methods | head -1`)."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,6 +131,8 @@ def launch(
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
     try:
         outcome = run(study, root, name, address, overrides)
+    except NotStartedError:
+        raise
     except (ClusterError, StorageError) as error:
         click.echo(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
