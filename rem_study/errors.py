@@ -13,6 +13,10 @@ class ClusterError(RuntimeError):
     """A Ray cluster could not be reached, or refused; the message is one line."""
 
 
+class NotStartedError(ClusterError):
+    """Ray cannot start here; launching again changes nothing, what the message says may."""
+
+
 class StorageError(RuntimeError):
     """A disk or a share cannot be read or written (it is full, or gone); the message is one line and names the file."""
 

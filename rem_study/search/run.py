@@ -22,9 +22,10 @@ from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from rem_study.errors import ClusterError, StorageError
+from rem_study.errors import ClusterError, NotStartedError, StorageError
 from rem_study.search.jobs import Job, OriginalJob
 from rem_study.search.plan import GridPlan
+from rem_study.search.room import remedy, telling_of_waits
 from rem_study.search.worker import Worker
 from rem_study.spec import StudySpec
 from rem_study.spec.study import TrackingSpec
@@ -183,6 +184,9 @@ class GridSearcher(Searcher):
         """Nothing: see `save`."""
 
 
+NICENESS = "RAY_worker_niceness"
+"""How much nicer than Ray itself its workers are; Ray's own default is 15."""
+
 _STARTS = 3
 """How often a local Ray is started before that is given up: on a busy machine it may miss deadlines of its own, which
 no setting moves."""
@@ -199,7 +203,8 @@ def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[No
             also stay where what runs inside raises.
 
     Raises:
-        ClusterError: Ray cannot be reached, or not be started.
+        ClusterError: Ray cannot be reached.
+        NotStartedError: it cannot be started.
     """
     for name in (
         "ray.tune",
@@ -221,7 +226,10 @@ def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[No
                 where = f"at {address} cannot be reached" if address else "cannot be started here"
                 if address and "RAY_AUTH_MODE" not in os.environ:
                     where += " (if it asks for a token: RAY_AUTH_MODE=token)"
-                raise ClusterError(f"Ray {where}: {' '.join(str(error).split())}"[:500]) from error
+                told = f"Ray {where}: {' '.join(str(error).split())}"[:500]
+                if address:
+                    raise ClusterError(told) from error
+                raise NotStartedError(f"{advice}. {told}" if (advice := remedy(repr(error))) else told) from error
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     try:
         with _ended_as_by_interrupt():
@@ -258,22 +266,29 @@ def _remove_sessions(folder: Path) -> None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Ray started inside listens on loopback only.
+    """Ray started inside listens on loopback only, and its workers run as nicely as this process.
 
     Ray takes 127.0.0.1 for "find the outward address", and a node that has one listens on all of them. This switch,
-    made to spare macOS and Windows their firewalls' questions, leaves the loopback address as it is.
+    made to spare macOS and Windows their firewalls' questions, leaves the loopback address as it is. At Ray's own
+    niceness (15) workers get next to nothing of a processor that does something else too.
     """
     constants = ray._private.ray_constants
     name, before = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
-    in_environment = os.environ.get(name)
-    constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"  # here, and in what Ray starts
+    changes = {name: "0"}
+    if NICENESS not in os.environ:
+        changes[NICENESS] = "0"
+    in_environment = {name: os.environ.get(name) for name in changes}
+    constants.ENABLE_RAY_CLUSTER = False  # here, and in what Ray starts
+    os.environ.update(changes)
     try:
         yield
     finally:
         constants.ENABLE_RAY_CLUSTER = before
-        del os.environ[name]
-        if in_environment is not None:
-            os.environ[name] = in_environment
+        for name, value in in_environment.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def slots(spec: StudySpec) -> int:
@@ -331,7 +346,8 @@ def run_grid(
             ),
         )
         try:
-            tuner.fit()
+            with telling_of_waits(spec.resources):
+                tuner.fit()
         finally:
             if searcher.failure is not None:
                 raise searcher.failure from None

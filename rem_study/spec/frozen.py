@@ -15,6 +15,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _absolute(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8; rename it, or make a link to it that is") from None
     if "\0" in text:
         raise ValueError("no path holds a null character")
     try:

@@ -205,6 +205,8 @@ def _line(origin: str, mistake: Any) -> str:
         message = "unknown key"
     elif mistake["type"] == "missing":
         message = "is missing"
+    elif mistake["type"] == "string_unicode":
+        message = f"{_shown(mistake['input'])} is not UTF-8; rename it, or make a link to it that is"
     else:
         message = mistake["msg"].removeprefix("Value error, ")
         if isinstance(mistake["input"], (str, int, float)):

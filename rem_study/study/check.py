@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rem_study.search.race import longest_race
+from rem_study.search.room import lacking
 from rem_study.spec import load_study
 from rem_study.study.preflight import preflight
 
@@ -46,4 +47,6 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
         f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )
     lines += [f"note       {note}" for note in notes]
+    if lack := lacking(spec.resources):
+        lines.append(f"note       {lack}; a launch needs --address, of a cluster that does")
     return "\n".join(lines)

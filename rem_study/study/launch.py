@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from rem_study.errors import InputError
 from rem_study.results import LOG_FOLDER, artifacts
 from rem_study.results.lost import require_nothing_lost
 from rem_study.spec import Study, load_study
+from rem_study.spec.yaml_file import one_line
 from rem_study.storage import Folder, ObjectPath, StudyLog, locked, read_history
+from rem_study.storage.credentials import redact
 from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
@@ -74,14 +77,28 @@ def launch(
     folder = root / study.spec.name
     if isinstance(root, ObjectPath) and root.scheme == "memory":
         raise InputError(f"--root: {root} would be seen by this process alone, not by the workers")
+    try:
+        str(root).encode()  # Ray and MLflow take no other
+    except UnicodeEncodeError:
+        raise InputError(f"--root: {one_line(root)}: is not UTF-8; rename it, or make a link to it that is") from None
     make_writable(root)
     from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
 
     for note in preflight(study, str(path)):
         print(f"note: {note}", file=sys.stderr)
+    if address is None and not (folder / LOG_FOLDER).exists():
+        from rem_study.search.room import require_room
+
+        require_room(study.spec.resources, str(path))
     make_writable(folder)
     with locked(folder) as holds, storage(folder):
         extension = claim(folder, study, str(path))
+        if study.spec.tracking.uri is None and (elsewhere := os.environ.get("MLFLOW_TRACKING_URI")):
+            print(
+                f"note: MLFLOW_TRACKING_URI ({redact(elsewhere)}) is not read; runs go into the study's folder unless "
+                "the study names a server: --set tracking.uri=...",
+                file=sys.stderr,
+            )
         with tracking_place(study, folder) as place:
             return _run(study, extension, folder, root / "originals", place, address, worker, holds)
 
@@ -122,6 +139,10 @@ def _run(
             recorder = Recorder(study_log, tracking, history)
             recorder.catch_up(plan)
             if not plan.done():
+                if address is None:
+                    from rem_study.search.room import require_room
+
+                    require_room(study.spec.resources, str(folder))
                 _run_grid(plan, originals, recorder, address, worker)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from rem_study.errors import TrackingError
 from rem_study.storage import Folder
 from rem_study.tracking.place import ARTIFACTS, database_of
 from rem_study.tracking.runs import KEY, PARENT, SELECTED
@@ -20,7 +23,7 @@ from rem_study.tracking.sqlite_uri import plainly_named, sqlite_uri
 def serve(folder: Folder, port: int = 5000) -> int:
     """Runs MLflow's UI on a study's folder, on loopback, until interrupted; returns its exit status.
 
-    For the main thread. Raises InputError when the folder has no `mlflow.db`.
+    For the main thread. Raises InputError when the folder has no `mlflow.db`, TrackingError when the port is taken.
     """
     with database_of(folder) as database, plainly_named(database) as named:
         return _serve(named, port)
@@ -28,6 +31,7 @@ def serve(folder: Folder, port: int = 5000) -> int:
 
 def _serve(database: Path, port: int) -> int:
     folder = database.parent
+    _require_free(port)
     options = {
         "--backend-store-uri": sqlite_uri(database),
         "--artifacts-destination": (folder / ARTIFACTS).as_uri(),
@@ -36,13 +40,14 @@ def _serve(database: Path, port: int) -> int:
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
-    for line in _ways_in(database, port):
-        print(line, file=sys.stderr)
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # A session of its own: an interrupt ends it through us, without the traceback it would print.
     server = subprocess.Popen(command, cwd=folder, env={**quiet, **os.environ}, start_new_session=True)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if _listens(server, port):
+            for line in _ways_in(database, port):
+                print(line, file=sys.stderr, flush=True)
         return server.wait()
     except KeyboardInterrupt:
         return 0
@@ -51,6 +56,35 @@ def _serve(database: Path, port: int) -> int:
         if server.poll() is None:
             server.terminate()
             server.wait()
+
+
+def _require_free(port: int) -> None:
+    """Raise TrackingError, with the next free port, where another server has this one."""
+    if _is_free(port):
+        return
+    following = next((other for other in range(port + 1, min(port + 1000, 65536)) if _is_free(other)), None)
+    hint = "" if following is None else f"; the next free one: --port {following}"
+    raise TrackingError(f"port {port} is taken, by another server{hint}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until `server` listens; False if it ends before."""
+    while server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def _ways_in(database: Path, port: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from doubles.docs import ROOT
-from inputs import checkpoint_cases, data_cases, ids_cases, model_cases
+from inputs import checkpoint_cases, data_cases, ids_cases, model_cases, path_cases
 from inputs.case import Case, heal, parts, row
 
 from rem_study.data import load_dataset
@@ -19,7 +19,13 @@ from rem_study.spec.corruption import GivenSpec
 PAGE = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
 UNSTABLE = ("no Parquet file", "half an image", "a name that timm does not have")
 """Inputs whose message is another library's, in the words of its version."""
-CASES = [*ids_cases.CASES, *checkpoint_cases.CASES, *model_cases.CASES, *data_cases.CASES]
+CASES = [
+    *ids_cases.CASES,
+    *checkpoint_cases.CASES,
+    *model_cases.CASES,
+    *data_cases.CASES,
+    *path_cases.CASES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
