@@ -161,11 +161,11 @@ def _destinations(request: HealRequest, data: OwnDataSpec) -> tuple[Path, Path]:
     if not given.is_file():
         raise InputError(f"{given}: no such file")
     output = request.output or given.with_name(f"{given.stem}.healed{given.suffix}")
-    report = output.with_suffix(".report.json")
     given_files = (given, request.ids, request.config, request.best, request.space, data.root)
     read = [Path(one) for one in given_files if one]
-    for path in (output, report):
-        check_output(path, request.force, keep=read)
+    check_output(output, request.force, keep=read)
+    report = output.with_suffix(".report.json")
+    check_output(report, request.force, keep=read)
     require_format(output)
     return output, report
 
