@@ -168,6 +168,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: str, place: Path) -> str:
     words = shlex.split(command.replace(".venv/bin/", ""))
+    written = [place / words[words.index("-o") + 1]] if "-o" in words else []
+    for earlier in (*written, *place.glob("model.healed.*")):  # of another page's command: nothing is written over
+        earlier.unlink(missing_ok=True)
     program = {"rem-study": [sys.executable, "-m", "rem_study.cli"], "python": [sys.executable]}[words[0]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     ran = subprocess.run([*program, *words[1:]], cwd=place, env=environment, capture_output=True, text=True)

@@ -116,6 +116,7 @@ class GridPlan:
         for row in rows:
             self._take(row)
         self._replay()
+        self._resuming = lambda count: None  # what starts from here on is news
 
     # What it has come to.
 
