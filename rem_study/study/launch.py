@@ -93,14 +93,21 @@ def launch(
     make_writable(folder)
     with locked(folder) as holds, storage(folder):
         extension = claim(folder, study, str(path))
-        if study.spec.tracking.uri is None and (elsewhere := os.environ.get("MLFLOW_TRACKING_URI")):
-            print(
-                f"note: MLFLOW_TRACKING_URI ({redact(elsewhere)}) is not read; runs go into the study's folder unless "
-                "the study names a server: --set tracking.uri=...",
-                file=sys.stderr,
-            )
+        if note := unread_tracking_uri(study):
+            print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:
             return _run(study, extension, folder, root / "originals", place, address, worker, holds)
+
+
+def unread_tracking_uri(study: Study) -> str:
+    """What is to be said of MLflow's own variable, which no study reads; empty where there is nothing to say."""
+    elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+    if not elsewhere or study.spec.tracking.uri is not None:
+        return ""
+    return (
+        f"MLFLOW_TRACKING_URI ({redact(elsewhere)}) is not read; runs go into the study's folder unless the study "
+        "names a server: --set tracking.uri=..."
+    )
 
 
 def _run(

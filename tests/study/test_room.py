@@ -138,14 +138,13 @@ def test_the_ui_on_a_taken_port_names_the_next_free_one(tmp_path: Path) -> None:
     assert "http" not in result.output
 
 
-@pytest.mark.slow
-def test_a_tracking_uri_in_the_environment_is_not_read_and_that_is_said(
-    local_ray, monkeypatch, capsys, tmp_path
-) -> None:
-    from rem_study.study.launch import launch
+def test_a_tracking_uri_in_the_environment_is_not_read_and_that_is_said(monkeypatch) -> None:
+    from rem_study.spec import load_study
+    from rem_study.study.launch import unread_tracking_uri
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
-    assert launch(SMOKE, tmp_path).done
-    told = [line for line in capsys.readouterr().err.splitlines() if "MLFLOW_TRACKING_URI" in line]
-    assert len(told) == 1 and "secret" not in told[0]
-    assert next(tmp_path.glob("*/mlflow.db")).is_file()
+    told = unread_tracking_uri(load_study(SMOKE))
+    assert told.startswith("MLFLOW_TRACKING_URI") and "secret" not in told
+    assert unread_tracking_uri(load_study(SMOKE, ("tracking.uri=http://127.0.0.1:2",))) == ""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert unread_tracking_uri(load_study(SMOKE)) == ""
