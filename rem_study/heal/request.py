@@ -112,7 +112,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         (paths.output, encode_checkpoint(paths.output, case.architecture.checkpoint, state)),
         (paths.report, (json.dumps(facts, indent=2) + "\n").encode()),
         (paths.suspects, suspects_csv(suspects, case.names)),
-        (paths.page, page(facts, case, suspects, effects, diagnosis).encode()),
+        (paths.page, page(facts, case, suspects, effects, diagnosis).encode(errors="backslashreplace")),
     ):
         try:
             write_atomically(path, content)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rem_study.heal.names import Names
+from rem_study.shown import in_a_cell
 from rem_study.unlearning.suspicion import doubt
 
 COLUMNS = ("rank", "id", "file", "given_label", "proposed_label", "score", "known", "suspect", "confirmed")
@@ -133,7 +134,7 @@ def suspects_csv(suspects: Suspects, names: Names) -> bytes:
         strict=True,
     )
     for rank, (number, given, proposed, score, known, suspect) in enumerate(rows, 1):
-        file = "" if names.files is None else names.files[number]
+        file = "" if names.files is None else in_a_cell(names.files[number])
         told = ("yes" if flag else "no" for flag in (known, suspect))
         writer.writerow(
             [

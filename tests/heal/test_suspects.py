@@ -79,3 +79,9 @@ def test_samples_are_called_as_people_count_and_name_them(tmp_path):
 
 def test_data_without_names_are_numbered():
     assert Names().number(3) == 3 and Names().of_class(2) == "2"
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_shown_as_it_is():
+    found = find_suspects([witness([9, 0], 0)], torch.zeros(2, dtype=torch.int64), torch.tensor([0]))
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(found, Names(("=1+1.png", "b.png"), ("-x", "y"))).decode())))
+    assert {row["file"] for row in rows} == {"'=1+1.png", "b.png"} and rows[0]["given_label"] == "'-x"
