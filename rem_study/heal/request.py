@@ -221,15 +221,11 @@ def _destinations(request: HealRequest, data: OwnDataSpec) -> _Paths:
     if not given.is_file():
         raise InputError(f"{given}: no such file")
     output = request.output or given.with_name(f"{given.stem}.healed{given.suffix}")
-    paths = _Paths(
-        output,
-        output.with_suffix(".report.json"),
-        output.with_suffix(".suspects.csv"),
-        output.with_suffix(".report.html"),
-    )
     given_files = (given, request.ids, request.config, request.best, request.space, data.root, request.again)
     read = [Path(one) for one in given_files if one]
-    for path in vars(paths).values():
+    check_output(output, request.force, keep=read)  # before its name is taken apart: a folder like `.` has none
+    beside = [output.with_suffix(suffix) for suffix in (".report.json", ".suspects.csv", ".report.html")]
+    for path in beside:
         check_output(path, request.force, keep=read)
     require_format(output)
-    return paths
+    return _Paths(output, *beside)
