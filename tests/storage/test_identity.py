@@ -3,11 +3,10 @@
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from doubles.holder import held_elsewhere
 
 from rem_study.errors import InputError, StorageError
 from rem_study.storage.folder import make_writable, write_atomically
@@ -68,18 +67,10 @@ def test_the_files_of_earlier_launches_are_watched_too(tmp_path, harm):
 
 
 def test_a_second_driver_is_refused_though_the_lock_file_was_removed(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from rem_study.storage.log import locked\n"
-        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "held\n"
-    (tmp_path / ".lock").unlink()
-    with pytest.raises(InputError, match="another launch"), locked(tmp_path):
-        pass
-    holder.communicate("")
+    with held_elsewhere(tmp_path):
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(InputError, match="another launch"), locked(tmp_path):
+            pass
 
 
 def test_a_log_that_cannot_be_read_is_an_error_and_no_empty_study(tmp_path):

@@ -1,10 +1,9 @@
 """The log keeps every whole record and nothing else; files appear whole or not at all."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from doubles.holder import held_elsewhere
 
 from rem_study.errors import InputError
 from rem_study.storage.folder import make_writable, write_atomically
@@ -69,17 +68,8 @@ def test_atomic_write_leaves_the_old_file_if_writing_fails(tmp_path, monkeypatch
 
 
 def test_a_second_driver_is_refused_with_one_line(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from rem_study.storage.log import locked\n"
-        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="another launch"), locked(tmp_path):
+    with held_elsewhere(tmp_path), pytest.raises(InputError, match="another launch"), locked(tmp_path):
         pass
-    holder.communicate("")
     with locked(tmp_path):
         pass
 
