@@ -10,9 +10,12 @@
    poison; neither share above SPREAD_SHARE: random labels; in between nobody can tell.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
-It can't tell where healing wrecks the network (less than LEAST_KEPT of the retain
-accuracy is left; a half that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed.
-Where it is at most LITTLE_CONFIRMED, there is little to heal: what was reported looks like the rest.
+It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
+that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed. Where it is at most
+LITTLE_CONFIRMED and the carry-over less than LEAST_SHARED, there is little to heal: what was reported looks like the
+rest. A half of a handful of known samples often confirms none of the others of a trigger, and the carry-over shows that
+they share something all the same; then the kind is told by the labels alone. (Clean samples of one class share
+something too: reported as corrupted, they look like a trigger.)
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ KIND_SHARE = 0.6
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.5
 LITTLE_CONFIRMED = 0.25
+LEAST_SHARED = 0.4
 LEAST_LEARNT = 0.5
 LEAST_KEPT = 0.7
 
@@ -128,7 +132,7 @@ class Examined:
     witnesses: tuple[Witness, ...]
 
 
-def diagnose(case: Case, splits: int = 4, say: Callable[[str], None] = lambda line: None) -> Examined:
+def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda line: None) -> Examined:
     """Diagnose a case.
 
     Args:
@@ -210,19 +214,21 @@ def conclude(
     confirmed, judged = suspects.confirmed, suspects.judged
     share = max(0.0, (confirmed / judged - base) / (1 - base)) if judged else 0.0
     unclear: list[str] = []
-    little = False
-    if not judged:
+    shared = statistics.fmean(carried) if carried else math.nan
+    little = judged > 0 and share <= LITTLE_CONFIRMED and shared < LEAST_SHARED
+    if little:
+        pass
+    elif not judged:
         unclear.append("no network healed from a half of the known samples keeps the rest")
-    elif share <= LITTLE_CONFIRMED:
-        little = True
     elif kept < LEAST_KEPT:
         unclear.append(f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy")
     elif share < LEAST_CONFIRMED:
         unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
     pair_share, target_share = _label_shares(suspects)
     kind = rate = low = high = None
-    if not unclear and not little:
+    if not little and not unclear:
         rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
+    if not little and (not unclear or shared >= LEAST_SHARED):
         kind = _kind(pair_share, target_share) if num_classes > 2 else None
         if num_classes == 2:
             unclear.append("the kind, for with two classes every wrong label lies between the same two")

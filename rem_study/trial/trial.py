@@ -135,6 +135,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         "regularity": posed.original.facts["regularity"],
         "regularity_rank": trial.cell.corruption.regularity_rank,
         "memorised": posed.original.facts["memorised"],
+        "carry_over": posed.original.facts.get("carry_over"),
         "state": "complete",
         "error": None,
         "curves": None,

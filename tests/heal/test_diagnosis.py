@@ -41,8 +41,8 @@ RANDOM = [(a, (a + b) % 10) for a in range(10) for b in (1, 3, 6, 8)]
 MIXED = [(0, other) for other in range(1, 6)] * 4 + [(1 + a % 9, 9 - a % 8) for a in range(20)]
 
 
-def found(pairs, known=10, confirmed=10, classes=10, base=0.0, kept=1.0) -> Diagnosis:
-    return conclude(suspects(pairs, known, confirmed), known, classes, base, kept, ())
+def found(pairs, known=10, confirmed=10, classes=10, base=0.0, kept=1.0, carried=(0.1,)) -> Diagnosis:
+    return conclude(suspects(pairs, known, confirmed), known, classes, base, kept, carried)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,15 @@ def test_known_samples_that_the_rest_does_not_confirm_are_little_to_heal():
     told = found(RANDOM, confirmed=2)
     assert told.little_to_heal and told.discovery_rate is None and told.kind is None
     assert any("little to heal" in line for line in told.lines())
+
+
+def test_samples_that_share_something_are_not_little_to_heal_though_none_confirms_another():
+    """Of 5 poisoned digits a half is two: healing from them reaches none of the others."""
+    told = found(POISON, confirmed=0, carried=(1.4, 1.6))
+    assert not told.little_to_heal and told.discovery_rate is None and told.kind == "poison"
+    assert "only 0 of" in told.unclear[0]
+    assert found(POISON, confirmed=0, carried=(0.5, -0.3)).little_to_heal
+    assert not found(POISON, confirmed=0, carried=()).little_to_heal
 
 
 def test_what_networks_reject_of_everything_confirms_nothing():
@@ -101,6 +110,8 @@ def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
     for pairs, cell in ((POISON, "poison@0.2"), (CONFUSION, "flips@0.2")):  # no confusion there: by regularity
         source, configuration = diagnosed_attempts(choice, found(pairs))[0]
         assert source is not None and source.cell == cell and configuration["epochs"] == 3
+    source, _ = diagnosed_attempts(choice, found(POISON, confirmed=0, carried=(1.4,)))[0]
+    assert source is not None and source.cell == "poison@0.2"  # the rest could not be counted
     assert diagnosed_attempts(choice, found(MIXED)) == []
     assert diagnosed_attempts(Choice(), found(POISON)) == []
 
