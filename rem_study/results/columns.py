@@ -47,8 +47,8 @@ CELLS_SCHEMA = _schema(
     strings="dataset model corruption regularity_rank cell method config chosen standing rival health",
     integers=f"trial race_replicates replicates {_SAMPLES} lead_replicates trials pruned failed sample_passes",
     order=f"{_PLACE} memorised carry_over config chosen race_replicates search_score shrinkage healed "
-    "healed_discovered healed_undiscovered utility test_accuracy utility_x_healed utility_x_healed_low utility_x_healed_high "
-    "attack_success found_average_precision found_recall replicates "
+    "healed_discovered healed_undiscovered utility test_accuracy utility_x_healed utility_x_healed_low "
+    "utility_x_healed_high attack_success found_average_precision found_recall replicates "
     f"{_SAMPLES} standing rival lead lead_low lead_high lead_replicates lead_samples default_utility_x_healed gain "
     "gain_low gain_high trials pruned failed sample_passes seconds health",
 )

@@ -269,7 +269,6 @@ def test_the_sample_passes_are_epochs_times_samples(quick):
     assert train_original(quick).facts["sample_passes"] == 2 * 240
 
 
-
 @pytest.mark.slow
 def test_an_original_says_how_far_its_corruption_carries_over(make_spec):
     """A trigger explains all corrupted samples at once; random labels share nothing."""
