@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 CURVES = {
-    "old": "wrong labels kept by the old channels alone",
-    "both": "wrong labels kept by old and new channels with own mask",
-    "shared": "wrong labels kept by old and new channels with the shared mask",
+    "old": "old channels alone - wrong labels kept",
+    "both": "both with own mask - wrong labels kept",
+    "shared": "both with shared mask - wrong labels kept",
 }
+"""By the curve's name in trials.parquet. What tells them apart comes first: MLflow cuts titles."""

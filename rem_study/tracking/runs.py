@@ -242,7 +242,7 @@ class StudyRuns:
         curves = self._runs.get(name + _CURVES)
         if curves is None:
             tags = {key: run.tags[key] for key in (*entries.CELL_TAGS, "method") if key in run.tags}
-            title = f"curves {entries.run_name(selection.trial)}"
+            title = f"{entries.run_name(selection.trial)} curves"
             curves = self._create(name + _CURVES, title, selection.time, tags | {PARENT: run.id})
         if curves.tags.get(SHOWN) != shown[SHOWN]:
             self._write_batch(curves, metrics=list(selection.curve_points()))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from rem_study.storage import TrialKey
@@ -65,7 +66,7 @@ def cell_scores(selections: Sequence[Selection]) -> dict[str, float]:
     """The metrics of a cell's run: its best method's under their plain names, then each method's as `METHOD/NAME`."""
     best = ranked(selections)[0].scores
     scores = {name: best[name] for name in _LEADER if name in best}
-    scores |= {f"{one.method}/{name}": value for one in selections for name, value in one.scores.items()}
+    scores |= {f"{one.method}/{name}": value for one in ranked(selections) for name, value in one.scores.items()}
     return {name: round(value, _DIGITS) for name, value in scores.items()}
 
 
@@ -80,14 +81,18 @@ def cell_tags(selections: Sequence[Selection]) -> dict[str, str]:
 
 
 def study_scores(cells: Mapping[str, Sequence[Selection]]) -> dict[str, float]:
-    """The metrics of the study's run: each method's mean over the cells, as `METHOD/NAME_mean`."""
-    everywhere: dict[str, list[float]] = {}
+    """The metrics of the study's run: each method's mean over the cells, as `METHOD/NAME_mean`, best method first."""
+    everywhere: dict[str, dict[str, list[float]]] = {}
     for selections in cells.values():
         for one in selections:
             for name, value in one.scores.items():
                 if not name.endswith(_NO_MEANS):
-                    everywhere.setdefault(f"{one.method}/{name}_mean", []).append(value)
-    return {name: round(sum(values) / len(values), _DIGITS) for name, values in everywhere.items()}
+                    everywhere.setdefault(one.method, {}).setdefault(name, []).append(value)
+    means = {method: {name: fmean(values) for name, values in own.items()} for method, own in everywhere.items()}
+    best_first = sorted(means, key=lambda method: -means[method].get("utility_x_healed", float("-inf")))
+    return {
+        f"{method}/{name}_mean": round(means[method][name], _DIGITS) for method in best_first for name in means[method]
+    }
 
 
 def digest(shown: Mapping[str, Any]) -> str:

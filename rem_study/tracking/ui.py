@@ -108,7 +108,7 @@ def _ways_in(database: Path, port: int) -> list[str]:
         ).fetchall()
         tags = connection.execute("SELECT experiment_id, key FROM experiment_tags").fetchall()
         (failed,) = connection.execute("SELECT count(*) FROM tags WHERE key = 'state' AND value = 'failed'").fetchone()
-    ways = {}
+    ways: dict[str, str] = {}
     for experiment, run in studies:
         views = views_in(key for of, key in tags if of == experiment)
         ways |= {"The study": f"{address}/{run_link(str(experiment), run)}"} | links(address, str(experiment), views)

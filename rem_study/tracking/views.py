@@ -43,8 +43,8 @@ def shared_views(methods: Sequence[str], hyperparameters: Sequence[str] = ()) ->
     curves = [_metric(f"epoch/{name}") for name in CURVES.values()]
     states = {
         "Selected": _list(chosen, scores[0], [*scores, gain, cell, _param("method"), *searched]),
-        "By cell": _list(f"tags.{KIND} = 'cell'", best[0], [*best, *by_method, _tag("winner"), _tag("leads")]),
-        "REM and its rivals": _list(chosen, scores[0], [*scores, gain, cell]) | _grouped("method"),
+        "By cell": _list(f"tags.{KIND} = 'cell'", best[0], [_tag("winner"), _tag("leads"), *best, *by_method]),
+        "REM and its rivals": _list(chosen, scores[0], [*scores, gain, cell]) | _grouped("method", methods),
         "Failures": _list(
             "tags.state = 'failed'", _param("method"), [_param("method"), *searched, cell, _tag("error")]
         ),
@@ -112,14 +112,20 @@ def _list(only: str, by: str, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _width(column: str) -> int:
-    """Pixels for a column's heading."""
+    """Pixels for a column's heading, or for what is below it where that is longer."""
     _, name, _ = column.split("`")
-    return min(220, max(80, 7 * len(name) + 30))
+    return _WIDE.get(name, min(220, max(80, 7 * len(name) + 30)))
 
 
-def _grouped(tag: str) -> dict[str, Any]:
-    """The list folded by a tag, with means."""
-    return {"groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]}}
+_WIDE = {"cell": 180, "winner": 100, "leads": 100, "error": 400}
+
+
+def _grouped(tag: str, values: Sequence[str]) -> dict[str, Any]:
+    """The list folded by a tag that has `values`: a line each, with means."""
+    return {
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]},
+        "groupsExpanded": {f"tag.{tag}.{value}": False for value in values},
+    }
 
 
 def _packed(state: dict[str, Any]) -> str:

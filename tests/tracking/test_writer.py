@@ -392,7 +392,9 @@ def test_selected_trials_are_marked_with_their_curves_and_shown_above(make_uri):
     assert "tags.selected = 'yes'" in seen["grid"][3]["mlflow.note.content"]
 
 
-@pytest.mark.parametrize(("standing", "winner"), [("won", "rem"), ("level", "level"), ("behind", "not decided"), (None, "not decided")])
+@pytest.mark.parametrize(
+    ("standing", "winner"), [("won", "rem"), ("level", "level"), ("behind", "not decided"), (None, "not decided")]
+)
 def test_a_cells_run_names_who_has_won_it_or_says_that_it_is_level(make_uri, standing, winner):
     uri = make_uri()
     writer = write(uri, [row(0)], [((CELL, "rem", "search", 0), "complete")])
