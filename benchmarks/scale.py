@@ -44,7 +44,7 @@ from rem_study.storage.log import StudyLog, read_log
 from rem_study.storage.rows import TrialKey
 from rem_study.study.derive import write_derived
 from rem_study.study.launch import launch
-from rem_study.tracking.runs import quicken_sqlite
+from rem_study.tracking.client import quicken_sqlite
 from rem_study.tracking.sync import sync
 from rem_study.trial.trial import Trial
 

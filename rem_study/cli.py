@@ -156,6 +156,8 @@ def launch(
     _say(f"report:  {outcome.folder / 'report.html'}")
     _say(f"best:    {outcome.folder / 'best.yaml'}")
     _say(f"runs:    rem-study ui {outcome.folder}")
+    for view, link in outcome.views.items():
+        _say(f"         {view}: {link}")
 
 
 @main.command()
@@ -277,7 +279,7 @@ def ui(folder: Folder, port: int) -> None:
 def sync(folder: Folder, force: bool) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.study.sync import sync as bring_level
-    from rem_study.tracking.runs import quicken_sqlite
+    from rem_study.tracking.client import quicken_sqlite
 
     quicken_sqlite()
     _say(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")

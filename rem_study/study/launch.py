@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,10 @@ from rem_study.storage.credentials import redact
 from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
+from rem_study.study.about import about
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
 from rem_study.tracking import TrackingPlace, tracking_place
-from rem_study.version import __version__
+from rem_study.tracking.views import LOCAL_UI, links
 
 if TYPE_CHECKING:
     from rem_study.search.jobs import OriginalJob
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from rem_study.search.worker import Worker
     from rem_study.study.recorder import Recorder
     from rem_study.tracking import TrackingProcess
-
-STUDY_TAGS = {"rem_study.version": __version__}
-"""Of the study's MLflow run."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,13 @@ class Outcome:
         folder: the study's folder.
         done: False if it was interrupted.
         summary: for the terminal.
+        views: the ready lists of its runs in MLflow, by name the link.
     """
 
     folder: Folder
     done: bool
     summary: str
+    views: Mapping[str, str] = field(default_factory=dict)
 
 
 def launch(
@@ -132,7 +132,8 @@ def _run(
     summarise(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)
-    stands_on_anew = require_same_fingerprints(folder, history, fingerprints(study))
+    stands_on = fingerprints(study)
+    stands_on_anew = require_same_fingerprints(folder, history, stands_on)
     try:
         if extension is not None:
             print(f"extending {folder}: {', '.join(extension.changed)}", file=sys.stderr)
@@ -142,7 +143,7 @@ def _run(
         plan = replay(study, _stored(study, originals), history, folder)
         if plan.finished:
             print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
-        with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
+        with TrackingProcess(place.uri, study.spec.name, about=about(study, stands_on)) as tracking:
             recorder = Recorder(study_log, tracking, history)
             recorder.catch_up(plan)
             if not plan.done():
@@ -153,7 +154,7 @@ def _run(
                 _run_grid(plan, originals, recorder, address, worker)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
-            _conclude(study, folder, plan, recorder, tracking, place, started)
+            views = _conclude(study, folder, plan, recorder, tracking, place, started)
     finally:
         study_log.close()
     summary = describe(plan)
@@ -161,7 +162,7 @@ def _run(
         summary += f"; {len(unused)} replicates from before it was extended belong to no trial of it (the log has them)"
     if hopeless := plan.hopeless():
         summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
-    return Outcome(folder, plan.done(), summary)
+    return Outcome(folder, plan.done(), summary, views)
 
 
 def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
@@ -207,8 +208,8 @@ def _conclude(
     tracking: TrackingProcess,
     place: TrackingPlace,
     started: float,
-) -> None:
-    """Manifest, tables, report, and the rest of MLflow's runs."""
+) -> dict[str, str]:
+    """Manifest, tables, report, and the rest of MLflow's runs; the links to the ready lists of these."""
     from rem_study.results.manifest import write_manifest
     from rem_study.results.write import selections
     from rem_study.study.derive import write_derived
@@ -216,6 +217,7 @@ def _conclude(
     if recorder.extended:
         recorder.level(plan)  # only now is it known which runs are no part of it
     tracking.drain()
+    experiment, views = tracking.views()
     write_manifest(folder, study, started, recorder.originals, recorder.extensions)
     if rows := recorder.rows:
         write_derived(folder, study, rows, plan.states(rows), tracking.run_ids())
@@ -228,3 +230,4 @@ def _conclude(
             f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
             file=sys.stderr,
         )
+    return links(redact(study.spec.tracking.uri or LOCAL_UI), experiment, views)

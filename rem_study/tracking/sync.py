@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rem_study.storage import Row, TrialKey, trial_key
+from rem_study.tracking.about import About
+from rem_study.tracking.entries import outline
 from rem_study.tracking.errors import tracking_errors
-from rem_study.tracking.runs import Selection, StudyRuns, outline
+from rem_study.tracking.runs import StudyRuns
+from rem_study.tracking.selections import Selection
 
 Derive = Callable[[dict[TrialKey, str]], tuple[Sequence[Selection], Sequence[str | Path]]]
 
@@ -19,7 +22,7 @@ def sync(
     *,
     states: Mapping[TrialKey, str] | None = None,
     artifact_location: str | None = None,
-    study_tags: Mapping[str, str] | None = None,
+    about: About | None = None,
     derived: Derive = lambda run_ids: ((), ()),
     status: str = "FINISHED",
     extended: bool = False,
@@ -35,7 +38,7 @@ def sync(
     for row in rows:
         trials.setdefault(trial_key(row), []).append(row)
     times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
-    study = StudyRuns(uri, experiment, artifact_location, study_tags or {})
+    study = StudyRuns(uri, experiment, artifact_location, about or About())
     with tracking_errors(uri):
         study.connect()
         study.open(start_time=min(times, default=None))

@@ -171,14 +171,14 @@ def test_mlflow_groups_runs_by_cell_and_shows_the_report(browser: Any, mlflow_ui
     experiment = client.get_experiment_by_name("toy").experiment_id
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs")
     wait_for(lambda: "toy" in names(browser))
-    assert not {"poison@0.1", "rem #0 · poison@0.1"} & set(names(browser))
+    assert not {"poison@0.1", "rem #0 @0.1 poison"} & set(names(browser))
     wait_for(lambda: expand(browser, "toy"))
     wait_for(lambda: {f"{corruption}@{rate:g}" for corruption, rate in SCORES} <= set(names(browser)))
     wait_for(lambda: expand(browser, "poison@0.1"))
-    wait_for(lambda: "rem #1 · poison@0.1" in names(browser))
+    wait_for(lambda: "rem #1 @0.1 poison" in names(browser))
     picture(browser, "mlflow-runs")
-    assert {name for name in names(browser) if "·" in name} == {
-        f"{method} #{trial} · poison@0.1" for method in ("npo", "rem") for trial in (0, 1)
+    assert {name for name in names(browser) if "#" in name} == {
+        f"{method} #{trial} @0.1 poison" for method in ("npo", "rem") for trial in (0, 1)
     }
     run = next(r for r in client.search_runs([experiment]) if "mlflow.parentRunId" not in r.data.tags)
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
