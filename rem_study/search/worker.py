@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from rem_study.data import place
 from rem_study.spec import StudySpec
 from rem_study.spec.study import CorruptionSpec
 from rem_study.storage import open_folder
@@ -27,7 +28,9 @@ class Worker(tune.Trainable):
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
-        self._originals = OriginalStore(open_folder(originals))
+        stored = open_folder(originals)
+        self._originals = OriginalStore(stored)
+        place.settle(stored.parent)
         self._device = "cuda" if spec.resources.gpus else "cpu"
         if 0 < spec.resources.gpus < 1:  # a trial that wants more fails alone, not its neighbours on the same GPU
             torch.cuda.set_per_process_memory_fraction(spec.resources.gpus)

@@ -82,17 +82,26 @@ def launch(
     except UnicodeEncodeError:
         raise InputError(f"--root: {one_line(root)}: is not UTF-8; rename it, or make a link to it that is") from None
     make_writable(root)
-    from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
+    from rem_study.data.place import prepared_under  # and with it torch: a wrong file is told of sooner
 
-    for note in preflight(study, str(path)):
+    with prepared_under(root, thorough=True):
+        return _launch(study, folder, root, str(path), address, worker)
+
+
+def _launch(
+    study: Study, folder: Folder, root: Folder, origin: str, address: str | None, worker: type[Worker] | None
+) -> Outcome:
+    from rem_study.study.preflight import preflight
+
+    for note in preflight(study, origin):
         print(f"note: {note}", file=sys.stderr)
     if address is None and not (folder / LOG_FOLDER).exists():
         from rem_study.search.room import require_room
 
-        require_room(study.spec.resources, str(path))
+        require_room(study.spec.resources, origin)
     make_writable(folder)
     with locked(folder) as holds, storage(folder):
-        extension = claim(folder, study, str(path))
+        extension = claim(folder, study, origin)
         if note := unread_tracking_uri(study):
             print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:

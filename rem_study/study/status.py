@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rem_study.results import LOG_FOLDER, load_resolved
+from rem_study.shown import duration
 from rem_study.spec import Study, cell_name
 from rem_study.storage import Folder, TrialKey, read_history, trial_key
-from rem_study.study.progress import duration
 
 RECENT = 50
 """Finished trials that the pace is taken from."""
