@@ -18,7 +18,7 @@ import numpy as np
 
 from rem_study.data.gather import InMemory, PixelFile, Target, gather
 from rem_study.data.images import Images, Listing, Part, StoredPart, Taken, as_images, check_shapes, kept
-from rem_study.data.prepared import Known, open_prepared, seal
+from rem_study.data.prepared import Damaged, Known, open_prepared, seal
 from rem_study.shown import LiveLine
 from rem_study.spec import DataSpec
 
@@ -49,17 +49,22 @@ def obtain(
     Raises:
         InputError: see `Listing` and `gather`; or the set that is there does not do for a study.
         OSError: it cannot be written.
+        Damaged: it is as soon as it is made.
     """
-    found = open_prepared(place, spec, thorough)
+    with contextlib.suppress(Damaged):
+        if found := open_prepared(place, spec, thorough):
+            return found
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(place):
+        try:
+            if found := open_prepared(place, spec, thorough):  # it has been made meanwhile
+                return found
+        except Damaged as damage:
+            print(f"warning: {place}: is damaged and is made again ({damage})", file=sys.stderr, flush=True)
+        _make(spec, place, make_listing())
+        found = open_prepared(place, spec)
     if found is None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
-            found = open_prepared(place, spec)  # it may have been made meanwhile
-            if found is None:
-                _make(spec, place, make_listing())
-                found = open_prepared(place, spec)
-    if found is None:
-        raise OSError(errno.ENOENT, "was removed or changed as soon as it was made", str(place))
+        raise OSError(errno.ENOENT, "was removed as soon as it was made", str(place))
     return found
 
 
@@ -151,7 +156,7 @@ def _alone(place: Path) -> Iterator[None]:
 
     What killed processes have left of this set is removed.
     """
-    descriptor = os.open(place.with_name(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(place.with_name(".prepare.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         with contextlib.suppress(OSError):
             try:

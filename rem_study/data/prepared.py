@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ class Known:
     std: Tensor
 
 
-class _Damaged(Exception):
+class Damaged(Exception):
     """What is wrong with a prepared set."""
 
 
@@ -68,27 +67,26 @@ def _settings(spec: DataSpec) -> dict[str, Any]:
 
 
 def open_prepared(place: Path, spec: DataSpec, thorough: bool = False) -> tuple[Images, Known] | None:
-    """The set in the folder `place`, its images mapped into memory; None where there is none, or a damaged one, which
-    is said.
+    """The set in the folder `place`, its images mapped into memory; None where there is none.
 
     Args:
         thorough: look at every byte; else only where sizes or times of its files are not those that they were written
             with.
 
     Raises:
+        Damaged: it is not what was written.
         InputError: it was made for `heal`, which takes images of any shape, and does not do for a study.
     """
+    manifest = _read_manifest(place)
+    if manifest is None:
+        return None
     try:
-        manifest = _read_manifest(place)
-        if manifest is None:
-            return None
         suspicious = thorough or _versions(place) != manifest["files"]
         if suspicious and _content_hash(place) != manifest["fingerprint"]:
-            raise _Damaged("its pixels or labels are not those that were written")
+            raise Damaged("its pixels or labels are not those that were written")
         tensors = {name: _mapped(place / f"{name}.npy") for name in ARRAYS}
-    except (_Damaged, OSError, ValueError) as error:
-        print(f"warning: {place}: is damaged and is made again ({reason(error)})", file=sys.stderr)
-        return None
+    except (OSError, ValueError) as error:
+        raise Damaged(reason(error)) from None
     described = manifest["images"]
     texts = {name: tuple(described[name]) for name in _TEXTS}
     fields: dict[str, Any] = {**tensors, **texts, "num_classes": described["num_classes"]}
@@ -102,7 +100,7 @@ def is_prepared(place: Path) -> bool:
     """Whether a set that looks whole is there."""
     try:
         return _read_manifest(place) is not None
-    except _Damaged:
+    except Damaged:
         return False
 
 
@@ -140,22 +138,22 @@ def _require_fitting(images: Images, spec: DataSpec) -> None:
 
 
 def _read_manifest(place: Path) -> dict[str, Any] | None:
-    """None where there is no set. Raises _Damaged."""
+    """None where there is no set. Raises Damaged."""
     try:
         manifest: dict[str, Any] = json.loads((place / MANIFEST).read_bytes())
         checksum = manifest.pop("sha256")
         if hashlib.sha256(_ascii(manifest)).hexdigest() != checksum:
-            raise _Damaged(f"the checksum of {MANIFEST} is wrong")
+            raise Damaged(f"the checksum of {MANIFEST} is wrong")
         for name, (length, _) in manifest["files"].items():
             if (place / name).stat().st_size != length:
-                raise _Damaged(f"{name} is not as long as it was")
+                raise Damaged(f"{name} is not as long as it was")
         return manifest
     except FileNotFoundError as error:
         if not place.exists():
             return None
-        raise _Damaged(f"{Path(error.filename).name} is not there") from None
+        raise Damaged(f"{Path(error.filename).name} is not there") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _Damaged(f"{MANIFEST}: {reason(error)}") from None
+        raise Damaged(f"{MANIFEST}: {reason(error)}") from None
 
 
 def _versions(place: Path) -> dict[str, list[int]]:
