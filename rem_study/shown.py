@@ -36,18 +36,21 @@ class LiveLine:
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total, self._done = what, total, 0
         self._live = sys.stderr.isatty()
-        self._start = time.monotonic()
-        self._next = self._start + 2
+        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first were done, and how many: the pace from then on
+        self._next = self._began + 2
         self._shown = False
 
     def count(self, more: int) -> None:
         """So many more are done."""
         self._done += more
         now = time.monotonic()
+        if self._first is None:
+            self._first, self._next = (now, more), now + 2
         if now < self._next:
             return
         self._next, self._shown = now + (0.2 if self._live else 30), True
-        rate = self._done / (now - self._start)
+        rate = (self._done - self._first[1]) / (now - self._first[0])
         left = duration((self._total - self._done) / rate)
         line = f"{self._what}: {self._done:,} of {self._total:,} · {rate:.0f}/s · about {left} left"
         self._write(f"\r\x1b[2K{line}" if self._live else f"{line}\n")
@@ -55,7 +58,7 @@ class LiveLine:
     def close(self) -> None:
         """End the line, and say how long it took if it was shown."""
         if self._shown:
-            took = duration(time.monotonic() - self._start)
+            took = duration(time.monotonic() - self._began)
             start = "\r\x1b[2K" if self._live else ""
             self._write(f"{start}{self._what}: {self._done:,} of {self._total:,} in {took}\n")
 

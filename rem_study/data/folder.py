@@ -25,6 +25,9 @@ from rem_study.data.images import (
 from rem_study.spec import DataSpec
 from rem_study.spec.yaml_file import one_line
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Those of torchvision, which takes seconds to be imported."""
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -131,8 +134,6 @@ def _part(found: _Found, classes: dict[str, int], spec: DataSpec) -> StoredPart:
 
 def _find(folder: Path) -> _Found:
     """As `ImageFolder` walks: classes by name, below each all folders by name, files by name; links are followed."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     found = _Found([], [], [], [], [])
     left: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -154,7 +155,7 @@ def _find(folder: Path) -> _Found:
             for place, _, names in sorted(os.walk(entry.path, followlinks=True)):
                 inner = Path(place).relative_to(folder)
                 for name in sorted(names):
-                    is_image = name.lower().endswith(IMG_EXTENSIONS)
+                    is_image = name.lower().endswith(IMAGE_ENDINGS)
                     if any(map(_is_debris, inner.parts)):
                         pass  # said of its folder
                     elif _is_debris(name):

@@ -21,6 +21,7 @@ from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
+from rem_study.study.hindered import write_hindrances
 from rem_study.tracking import TrackingPlace, tracking_place
 from rem_study.version import __version__
 
@@ -159,7 +160,7 @@ def _run(
                     from rem_study.search.room import require_room
 
                     require_room(study.spec.resources, str(folder))
-                _run_grid(plan, originals, recorder, address, worker)
+                _run_grid(plan, folder, originals, recorder, address, worker)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
             _conclude(study, folder, plan, recorder, tracking, place, started)
@@ -188,7 +189,12 @@ def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
 
 
 def _run_grid(
-    plan: GridPlan, originals: Folder, recorder: Recorder, address: str | None, worker: type[Worker] | None
+    plan: GridPlan,
+    folder: Folder,
+    originals: Folder,
+    recorder: Recorder,
+    address: str | None,
+    worker: type[Worker] | None,
 ) -> None:
     from rem_study.search.run import connected, run_grid
     from rem_study.search.worker import Worker
@@ -203,8 +209,9 @@ def _run_grid(
     try:
         with connected(address, keep_logs=lambda: plan.failed > 0):
             progress.update()
-            run_grid(plan, originals, record, worker or Worker)
+            run_grid(plan, originals, record, worker or Worker, lambda lines: write_hindrances(folder, lines))
     finally:
+        write_hindrances(folder, [])
         progress.close()
 
 

@@ -329,3 +329,9 @@ def prepare_listing(spec: DataSpec) -> Any:
     read = SOURCES[spec.name].read
     assert isinstance(read, Files)
     return read.list(spec)
+
+
+def test_an_images_ending_is_what_torchvision_takes_for_one():
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    assert folder.IMAGE_ENDINGS == IMG_EXTENSIONS
