@@ -101,6 +101,16 @@ def main() -> None:
     """Hyperparameter studies of REM and its rivals over the plane of corrupted-data unlearning tasks."""
 
 
+_prepared_option = click.option(
+    "--root",
+    type=FOLDER,
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="As of `launch`: own images that are prepared lie there, under data/.",
+)
+
+
 def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--set",
@@ -213,11 +223,12 @@ def _again() -> str:
 
 @main.command()
 @_study_options
-def check(study: Path, overrides: tuple[str, ...]) -> None:
+@_prepared_option
+def check(study: Path, overrides: tuple[str, ...], root: Folder) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
     from rem_study.study.check import describe
 
-    _say(describe(study, overrides))
+    _say(describe(study, overrides, root))
 
 
 @main.command()
@@ -366,6 +377,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
                 show_default=True,
                 help="GiB that the checkpoint, and the data file, may unpack to.",
             ),
+            _prepared_option,
         )
     ):
         command = option(command)
@@ -451,7 +463,8 @@ def heal(**options: Any) -> None:
 def diagnose(**options: Any) -> None:
     """Say where the case of the model in CHECKPOINT lies: what kind of corruption, how much of it is known.
 
-    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written.
+    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written but the
+    prepared images (--root).
     """
     from rem_study.heal.consultation import DiagnoseRequest, diagnose_checkpoint
 

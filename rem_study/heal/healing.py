@@ -195,7 +195,7 @@ def normalised_by(dataset: Dataset, mean: Iterable[float] | None, std: Iterable[
             raise InputError(f"{name}: {len(values)} numbers for images of {channels} channel(s)")
         if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
             raise InputError(f"{name}: must be finite{' and above 0' if name == 'std' else ''}")
-        moments = torch.tensor(values, device=dataset.train_images.device)
+        moments = torch.tensor(values, device=dataset.device)
         vars(changed)[name] = moments.expand(channels).reshape(1, -1, 1, 1)
     return changed
 
@@ -222,7 +222,7 @@ def _split(ids: Tensor | Sequence[int], dataset: Dataset) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _check_network(network: nn.Module, dataset: Dataset) -> None:
-    images = dataset.normalise(dataset.train_images[:2])
+    images = dataset.training_images(torch.arange(2))
     shape = " x ".join(map(str, images.shape[1:]))
     try:
         logits = network.eval()(images)

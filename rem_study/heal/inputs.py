@@ -13,6 +13,7 @@ from rem_study.data import Dataset, load_dataset
 from rem_study.data.given import Given as Known
 from rem_study.data.given import read_known
 from rem_study.data.parquet import parquet_files
+from rem_study.data.place import prepared_under
 from rem_study.data.sources import SOURCES
 from rem_study.errors import InputError
 from rem_study.heal.architecture import Architecture, load_architecture
@@ -24,11 +25,18 @@ from rem_study.spec import RecipeSpec
 from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.data import OwnDataSpec
 from rem_study.spec.yaml_file import load_yaml, one_line, validate
+from rem_study.storage import Folder
+
+DEVICE_SHARE = 0.4
+"""Of an accelerator's memory that images may take; a set that takes more stays in the CPU's."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The options that say what the model is and what it was trained on; `--help` says what each means."""
+    """The options that say what the model is and what it was trained on; `--help` says what each means.
+
+    `root`: where prepared images are found and put; None: they are read for this process alone.
+    """
 
     checkpoint: Path
     model: str
@@ -44,6 +52,7 @@ class Given:
     seed: int = 0
     device: str | None = None
     max_size: float = DEFAULT_GIB
+    root: Folder | None = None
 
 
 @dataclass(frozen=True)
@@ -119,16 +128,24 @@ def _load_data(given: Given, spec: OwnDataSpec) -> Dataset:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device: {device}: {' '.join(str(error).split())[:200]}") from None
-    dataset = load_dataset(spec, device)
+    dataset = _prepared(given, spec, device)
     if given.rgb and dataset.train_images.shape[1] == 1:
         grey = (dataset.train_images, dataset.test_images)
-        train, test = (images.expand(-1, 3, -1, -1).contiguous() for images in grey)
+        train, test = (images.expand(-1, 3, -1, -1) for images in grey)
         dataset = replace(dataset, train_images=train, test_images=test)
     if given.classes is not None:
         if given.classes < dataset.num_classes:
             raise InputError(f"--classes: {given.classes}, but the data have {dataset.num_classes}")
         dataset = replace(dataset, num_classes=given.classes)
     return _prefixed("--", lambda: normalised_by(dataset, given.mean, given.std))
+
+
+def _prepared(given: Given, spec: OwnDataSpec, device: str) -> Dataset:
+    try:
+        with prepared_under(given.root):
+            return load_dataset(spec, device, DEVICE_SHARE)
+    except OSError as error:
+        raise InputError(f"--root: {error.filename or given.root}: {error.strerror or error}") from None
 
 
 def _recipe(text: str | None) -> RecipeSpec:

@@ -69,7 +69,7 @@ def report_facts(
         "epochs": healing.epochs,
         "sample_passes": healing.sample_passes,
         "seconds": round(healing.seconds, 3),
-        "device": str(dataset.train_images.device),
+        "device": str(dataset.device),
         "versions": {"rem_study": __version__, "torch": torch.__version__},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -61,6 +61,11 @@ class ResourcesSpec(Frozen):
         "added on demand",
     )
 
+    data_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.4,
+        description="of a trial's GPU memory that images may take; a set that takes more stays in the machine's, and "
+        "is sent batch by batch",
+    )
     time_limit: PositiveInt = Field(
         86_400,
         description="seconds for one replicate, or for training one original; one that takes longer is ended and has "

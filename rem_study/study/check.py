@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rem_study.data.gather import cores
+from rem_study.data.place import prepared_under
+from rem_study.data.survey import Survey
 from rem_study.search.race import longest_race
 from rem_study.search.room import lacking
+from rem_study.shown import duration
 from rem_study.spec import load_study
-from rem_study.study.preflight import preflight
+from rem_study.storage import Folder
+from rem_study.study.preflight import preflight, surveyed_data
 
 
-def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
-    """A few lines for the terminal. Raises InputError if the study cannot run."""
+def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None) -> str:
+    """A few lines for the terminal. Raises InputError if the study cannot run.
+
+    Args:
+        root: where prepared images are looked for; where there are none, a few are decoded and none is written. None:
+            all are decoded.
+    """
     study = load_study(path, overrides)
-    notes = preflight(study, str(path))
+    with prepared_under(root):
+        surveyed = surveyed_data(study, str(path))
+        notes = preflight(study, str(path), surveyed.stand_in if surveyed else None)
     spec = study.spec
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
@@ -46,7 +58,21 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     lines.append(
         f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
     )
+    lines += [] if surveyed is None else [_data(surveyed)]
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):
         lines.append(f"note       {lack}; a launch needs --address, of a cluster that does")
     return "\n".join(lines)
+
+
+def _data(found: Survey) -> str:
+    """Whether a user's own images are prepared, or what that will take."""
+    if found.stand_in is None:
+        return f"data       prepared: {found.folder}"
+    counts = f"{len(found.stand_in.train_labels):,} + {len(found.stand_in.test_labels):,}"
+    size = f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.0f} MB"
+    shape = " x ".join(map(str, found.stand_in.train_images.shape[1:]))
+    return (
+        f"data       {counts} images of {shape}, not prepared yet; the launch will: about {duration(found.seconds)} on "
+        f"{cores()} cores, {size} in {found.folder.parent} (from {found.sampled} of them)"
+    )

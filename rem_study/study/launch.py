@@ -22,6 +22,7 @@ from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
 from rem_study.study.about import about
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
+from rem_study.study.hindered import write_hindrances
 from rem_study.tracking import TrackingPlace, tracking_place
 from rem_study.tracking.views import LOCAL_UI, links
 
@@ -82,17 +83,26 @@ def launch(
     except UnicodeEncodeError:
         raise InputError(f"--root: {one_line(root)}: is not UTF-8; rename it, or make a link to it that is") from None
     make_writable(root)
-    from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
+    from rem_study.data.place import prepared_under  # and with it torch: a wrong file is told of sooner
 
-    for note in preflight(study, str(path)):
+    with prepared_under(root, thorough=True):
+        return _launch(study, folder, root, str(path), address, worker)
+
+
+def _launch(
+    study: Study, folder: Folder, root: Folder, origin: str, address: str | None, worker: type[Worker] | None
+) -> Outcome:
+    from rem_study.study.preflight import preflight
+
+    for note in preflight(study, origin):
         print(f"note: {note}", file=sys.stderr)
     if address is None and not (folder / LOG_FOLDER).exists():
         from rem_study.search.room import require_room
 
-        require_room(study.spec.resources, str(path))
+        require_room(study.spec.resources, origin)
     make_writable(folder)
     with locked(folder) as holds, storage(folder):
-        extension = claim(folder, study, str(path))
+        extension = claim(folder, study, origin)
         if note := unread_tracking_uri(study):
             print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:
@@ -151,7 +161,7 @@ def _run(
                     from rem_study.search.room import require_room
 
                     require_room(study.spec.resources, str(folder))
-                _run_grid(plan, originals, recorder, address, worker)
+                _run_grid(plan, folder, originals, recorder, address, worker)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
             views = _conclude(study, folder, plan, recorder, tracking, place, started)
@@ -180,7 +190,12 @@ def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
 
 
 def _run_grid(
-    plan: GridPlan, originals: Folder, recorder: Recorder, address: str | None, worker: type[Worker] | None
+    plan: GridPlan,
+    folder: Folder,
+    originals: Folder,
+    recorder: Recorder,
+    address: str | None,
+    worker: type[Worker] | None,
 ) -> None:
     from rem_study.search.run import connected, run_grid
     from rem_study.search.worker import Worker
@@ -195,8 +210,9 @@ def _run_grid(
     try:
         with connected(address, keep_logs=lambda: plan.failed > 0):
             progress.update()
-            run_grid(plan, originals, record, worker or Worker)
+            run_grid(plan, originals, record, worker or Worker, lambda lines: write_hindrances(folder, lines))
     finally:
+        write_hindrances(folder, [])
         progress.close()
 
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from rem_study.shown import duration
+
 if TYPE_CHECKING:
     from rem_study.search.plan import GridPlan
 
@@ -19,13 +21,6 @@ def describe(plan: GridPlan) -> str:
         f"trials {plan.finished}/{plan.trials_total}{failed} · "
         f"cells {plan.cells_finished}/{len(plan.cells)}"
     )
-
-
-def duration(seconds: float) -> str:
-    """A time for people: `40 s`, `5 min`, `3.2 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class ProgressLine:

@@ -12,6 +12,7 @@ import pandas as pd
 from torch import nn
 
 from rem_study.data import Dataset
+from rem_study.data.place import prepared_under
 from rem_study.errors import InputError
 from rem_study.results import load_resolved
 from rem_study.results.read import read_table
@@ -94,7 +95,7 @@ def register(
     trials = trials[(trials["method"] == method) & (trials["phase"] == "search") & (trials["replicate"] == 0)]
     store = originals if originals is not None else folder.parent / "originals"
     found = []
-    with locked(folder), tracking_place(study, folder) as place:
+    with locked(folder), prepared_under(store.parent), tracking_place(study, folder) as place:
         client = RegistryClient(place.uri)
         for row in rows.to_dict("records"):
             trial = trials[(trials["cell"] == row["cell"]) & (trials["trial"] == row["trial"])].iloc[0]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rem_study.results import LOG_FOLDER, load_resolved
+from rem_study.shown import duration
 from rem_study.spec import Study, cell_name
 from rem_study.storage import Folder, TrialKey, read_history, trial_key
-from rem_study.study.progress import duration
+from rem_study.study.hindered import hindrances
 
 RECENT = 50
 """Finished trials that the pace is taken from."""
@@ -39,6 +40,7 @@ def describe(folder: Folder) -> str:
     trials = _finished(study, history.rows, history.pruned)
     originals = {(record["corruption"], record["replicate"]) for record in history.originals}
     lines = [_head(study, trials, len(originals)), _pace(study, trials, time.time())]
+    lines += hindrances(folder, time.time())
     lines += ["", *_grid(study, trials), "", *_notes(study, trials), *_fresh(history.rows), *history.damaged]
     return "\n".join(lines)
 

@@ -35,7 +35,7 @@ class BatchLoader:
         augmentation = self._data.dataset.augmentation
         transform = None if augmentation is None else lambda images: augment(images, augmentation, self._rng)
         for ids, host_ids in zip(order.tensor_split(len(self)), host_order.tensor_split(len(self)), strict=True):
-            yield Batch(ids, self._data.images(ids, transform), self._data.labels[ids], host_ids)
+            yield Batch(ids, self._data.images(ids, transform, host_ids), self._data.labels[ids], host_ids)
 
 
 def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:

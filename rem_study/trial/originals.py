@@ -63,11 +63,17 @@ class Setting:
     device: str = "cpu"
     originals: OriginalStore | None = field(default=None, compare=False)
     """Where groups that look alike are kept, beside the originals; without it they are found at every draw."""
+    loaded: Dataset | None = field(default=None, compare=False)
+    """The clean data where they are at hand, or a stand-in for them; else they are loaded when they are asked for."""
 
     @property
     def dataset(self) -> Dataset:
         """The clean data, on the device."""
-        return load_dataset(self.spec.data, self.device)
+        if self.loaded is not None:
+            return self.loaded
+        # several trials of a fraction of an accelerator share its memory
+        share = self.spec.resources.data_share * min(1.0, self.spec.resources.gpus or 1.0)
+        return load_dataset(self.spec.data, self.device, share)
 
     def draw(self) -> Corruption:
         """The corrupted samples of this replicate."""
@@ -118,11 +124,11 @@ class Setting:
             network = SplitNetwork(network, recipe.p_gen, recipe.p_mem, recipe.p_mem, mask_seed)
         elif isinstance(recipe, HalfCapacityRecipeSpec):
             network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
-        return network.to(images.device)
+        return network.to(self.dataset.device)
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks run in the study's precision."""
-        return computing_in(self.spec.precision, self.dataset.train_images.device)
+        return computing_in(self.spec.precision, self.dataset.device)
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
@@ -255,7 +261,7 @@ def train_original(setting: Setting) -> Original:
     indices = torch.arange(len(labels), device=labels.device)
     with setting.computing():
         passes = _train(setting, network, training_set, "original")
-        regularity = accuracy(predict(network, lambda ids: network(images[ids]), indices), labels)
+        regularity = accuracy(predict(network, lambda ids: network(images(ids)), indices), labels)
         facts = {
             "regularity": None if math.isnan(regularity) else regularity,
             "memorised": given_label_accuracy(network, training_set, corruption.ids.to(training_set.device)),

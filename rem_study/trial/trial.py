@@ -269,7 +269,7 @@ def _attacked(network: torch.nn.Module, spec: StudySpec, setting: Setting, corru
 
     def triggered(part: Tensor) -> Tensor:
         everywhere = torch.ones(len(part), dtype=torch.bool, device=device)
-        return trigger.stamp(dataset.normalise(dataset.test_images[part]), everywhere, dataset)
+        return trigger.stamp(dataset.tested_images(part), everywhere, dataset)
 
     with computing_in(spec.precision, device):
         given = predict(network, lambda part: network(triggered(part)), ids.to(device)).cpu()

@@ -96,7 +96,8 @@ def unlearn(
     data = task.data
     everything = task.all_ids
     in_forget_set = torch.zeros(len(data), dtype=torch.bool)  # on the CPU, where batches are taken apart
-    in_forget_set[task.forget_ids.cpu()] = True
+    forget_ids_on_host = task.forget_ids.cpu()
+    in_forget_set[forget_ids_on_host] = True
 
     # 1. Expand.
     expanded = _with_new_channels(task, redirect_width, layer_position, initialisation, trainable)
@@ -149,7 +150,7 @@ def unlearn(
             samples += len(part)
             if len(company) and mmd_weight > 0:
                 order = torch.randperm(len(task.forget_ids), generator=mmd_rng)[:MMD_SAMPLES]
-                some = data.images(task.forget_ids[send(order, data.device)])
+                some = data.images(task.forget_ids[send(order, data.device)], host_ids=forget_ids_on_host[order])
                 among = expanded(torch.cat([some, batch.images[company]]))[: len(some)]
                 total = total + mmd_weight * linear_mmd(among, retained.detach())
                 samples += len(some) + len(company)
