@@ -240,6 +240,20 @@ def report(folder: Folder) -> None:
 
 
 @main.command()
+@click.argument("folders", type=FOLDER, nargs=-1, required=True, metavar="DIR DIR...")
+def compare(folders: tuple[Folder, ...]) -> None:
+    """Put several studies side by side: what their files say otherwise, and how their scores differ, with intervals.
+
+    Differences are from the first DIR: in the cells they share, by method.
+
+    Example: rem-study compare runs/quickstart runs/longer
+    """
+    from rem_study.study.compare import describe
+
+    _say(describe(folders))
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option(
     "--format",
