@@ -210,6 +210,66 @@ def _again() -> str:
 
 
 @main.command()
+@click.argument("kind", type=click.Choice(["quickstart", "own-data", "paper"]), default="quickstart")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="The study file; default: KIND.yaml.")
+@click.option("--data", type=PATH, help="own-data's images: a folder, an .npz or a Parquet file; default: data.")
+def init(kind: str, output: Path | None, data: Path | None) -> None:
+    """Write a study file to begin with, every section explained, and the schema that editors use for it.
+
+    quickstart: on data that come along. own-data: on your images. paper: the paper's grid on CIFAR-10. Nothing is
+    written over.
+
+    Example: rem-study init own-data --data pictures -o pictures.yaml
+    """
+    from rem_study.study.starter import write_starter
+
+    for line in write_starter(kind, output, data):
+        _say(line)
+
+
+@main.command()
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Default: the terminal.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def schema(output: Path | None, force: bool) -> None:
+    """Print the JSON Schema of study files, by which editors complete and check them.
+
+    Example: rem-study schema -o rem-study.schema.json
+    """
+    from rem_study.spec.schema import study_schema
+    from rem_study.storage.output import check_output
+
+    text = json.dumps(study_schema(), indent=1)
+    if output is None:
+        _say(text)
+        return
+    check_output(output, force)
+    output.write_text(text + "\n", encoding="utf-8")
+    _say(output)
+
+
+@main.command()
+@click.option("--root", type=PATH, default="runs", show_default=True, metavar="DIR", help="Where studies are to lie.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Of `rem-study ui`.")
+def doctor(root: Path, port: int) -> None:
+    """Say whether this machine has what a launch needs: packages, GPU, Ray, MLflow, ports, disk, shared memory.
+
+    Ray is really started and MLflow really written to, so it takes some seconds. Exit status 1 where something would
+    stop a launch.
+
+    Example: rem-study doctor --root /scratch/runs
+    """
+    from rem_study.study.doctor import findings
+
+    wrong = 0
+    for finding in findings(root, port):
+        wrong += finding.state == "wrong"
+        _say(finding)
+    if wrong:
+        _say(f"{wrong} of these would stop a launch", err=True)
+        sys.exit(1)
+
+
+@main.command()
 @_study_options
 def check(study: Path, overrides: tuple[str, ...]) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""

@@ -6,15 +6,20 @@ from pathlib import Path
 
 from rem_study.search.race import longest_race
 from rem_study.search.room import lacking
-from rem_study.spec import load_study
-from rem_study.study.preflight import preflight
+from rem_study.spec import Study, load_study
+from rem_study.study.cost import passes, told_cost
+from rem_study.study.preflight import preflight, preflight_without_data
 
 
 def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     """A few lines for the terminal. Raises InputError if the study cannot run."""
     study = load_study(path, overrides)
-    notes = preflight(study, str(path))
     spec = study.spec
+    if there := spec.data.are_there():
+        notes = preflight(study, str(path))
+    else:
+        preflight_without_data(study, str(path))
+        notes = [_absent(study)]
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
     originals = f"{'at most ' if spec.race.replicates else ''}{len(spec.corruptions) * spec.confirmed.stop}"
@@ -35,7 +40,7 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
         racing = longest_race(challengers, spec.race.replicates)
         runs = cells * (a_cell * replicates + racing + confirmed * fresh)
         rows += runs
-        epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        epochs += runs * passes(method, space.defaults, spec.original.epochs)
         again = f", at most {challengers} race the default" if challengers else ""
         again += f", then {confirmed} on fresh replicates" if confirmed else ""
         lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
@@ -43,10 +48,14 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
     most = "at most" if spec.race.replicates else "about"
     lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
-    lines.append(
-        f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
-    )
+    lines.append(f"cost       {most} {told_cost(study, epochs, there)}")
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):
         lines.append(f"note       {lack}; a launch needs --address, of a cluster that does")
     return "\n".join(lines)
+
+
+def _absent(study: Study) -> str:
+    data = study.spec.data
+    fetched = ", which a launch fetches" if data.download else ""
+    return f"data.root: {data.root} has no {data.name} images{fetched}: what they alone can tell was not checked"
