@@ -14,7 +14,7 @@ from rem_study.data import Dataset, load_dataset
 from rem_study.data.given import Given as Known
 from rem_study.data.given import read_known
 from rem_study.data.sources import SOURCES
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
@@ -103,7 +103,9 @@ def data_spec(text: str) -> OwnDataSpec:
         return validate(OwnDataSpec, {"name": text}, "--data")
     path = Path(text)
     if not path.exists():
-        raise InputError(f"--data: {one_line(text)}: no such file or folder, nor a data set by name")
+        raise InputError(
+            f"--data: {one_line(text)}: no such file or folder, nor a data set by name{did_you_mean(text, SOURCES)}"
+        )
     kind = _prefixed("--data: ", lambda: kind_of(path))
     return validate(OwnDataSpec, {"name": kind, "root": text}, "--data")
 
