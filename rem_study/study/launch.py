@@ -43,11 +43,13 @@ class Outcome:
         folder: the study's folder.
         done: False if it was interrupted.
         summary: for the terminal.
+        verdict: who won and by how much, a line each; empty until there are tables.
     """
 
     folder: Folder
     done: bool
     summary: str
+    verdict: tuple[str, ...] = ()
 
 
 def launch(
@@ -124,6 +126,7 @@ def _run(
     from rem_study.study.progress import describe
     from rem_study.study.recorder import Recorder
     from rem_study.study.replay import replay
+    from rem_study.study.verdict import who_won
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
@@ -161,7 +164,8 @@ def _run(
         summary += f"; {len(unused)} replicates from before it was extended belong to no trial of it (the log has them)"
     if hopeless := plan.hopeless():
         summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
-    return Outcome(folder, plan.done(), summary)
+    verdict = tuple(who_won(folder)) if plan.done() and recorder.rows else ()
+    return Outcome(folder, plan.done(), summary, verdict)
 
 
 def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
