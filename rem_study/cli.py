@@ -328,6 +328,24 @@ def status(folder: Folder) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5050, show_default=True, help="On loopback; 0: a free one."
+)
+def watch(folder: Folder, port: int) -> None:
+    """Show the study in FOLDER in a browser while it runs: the grid, each cell's history, failures, time left.
+
+    Served on loopback from the log, refreshed in place; ends with the study. Ctrl-C ends it, not the study.
+
+    Example: rem-study watch runs/quickstart
+    """
+    from rem_study.study.watch import watch as serve
+
+    serve(folder, port)
+    _say(f"report:  {folder / 'report.html'}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
 def report(folder: Folder) -> None:
     """Write FOLDER/report.html and FOLDER/figures/ from the tables.
 
