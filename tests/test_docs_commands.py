@@ -51,6 +51,7 @@ NOT_HERE = {
     r"^kubectl ": "needs a Kubernetes cluster",
     r"^ssh ": "needs the head of a cluster",
     r"^rem-study ui ": "serves until it is stopped: tests/report/test_browser.py opens it",
+    r"^rem-study watch ": "serves until the study ends: tests/study/test_watch.py opens it",
     r"^optuna-dashboard ": "serves until it is stopped: tests/search/test_optuna_studies.py opens it",
     r"^mlflow ": "serves until it is stopped",
     r"^python \.\./shared/data/prepare\.py": "lays out data sets that are not in the repository",

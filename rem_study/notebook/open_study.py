@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.report import cell_plots, plots
 from rem_study.report import heat_maps as figures
 from rem_study.results import importances, load_resolved, plane
@@ -75,7 +75,7 @@ class OpenStudy:
         rows = self._of(method)
         rows = rows[(rows["cell"] == cell) & (rows["phase"] == "search")]
         if rows.empty:
-            raise InputError(f"{cell}: no such cell; there are {', '.join(sorted(self.trials['cell'].unique()))}")
+            raise self._no_such_cell(cell)
         return optuna_study(self.study.spaces[method], rows.to_dict("records"), f"{cell}/{method}")
 
     @property
@@ -91,7 +91,8 @@ class OpenStudy:
         """
         drawers = self._drawers()
         if name not in drawers:
-            raise InputError(f"{name}: no such figure; there are {', '.join(sorted(drawers))}")
+            meant = did_you_mean(name, drawers)
+            raise InputError(f"{name}: no such figure{meant}; there are {', '.join(sorted(drawers))}")
         figure = drawers[name](**options)
         if figure is None:
             raise InputError(f"{name}: the study holds nothing to draw")
@@ -125,7 +126,7 @@ class OpenStudy:
     def _parallel(self, cell: str, method: str = "rem") -> Figure | None:
         rows = self.cells[(self.cells["cell"] == cell) & (self.cells["method"] == self._known(method))]
         if rows.empty:
-            raise InputError(f"{cell}: no such cell; there are {', '.join(sorted(self.cells['cell'].unique()))}")
+            raise self._no_such_cell(cell)
         selected = rows["trial"].iloc[0]
         return cell_plots.parallel_coordinates(self.trials, cell, method, None if pd.isna(selected) else int(selected))
 
@@ -144,8 +145,13 @@ class OpenStudy:
 
     def _known(self, method: str) -> str:
         if method not in self.study.spaces:
-            raise InputError(f"{method}: no such method in the study; there are {', '.join(self.study.spaces)}")
+            meant = did_you_mean(method, self.study.spaces)
+            raise InputError(f"{method}: no such method in the study{meant}; there are {', '.join(self.study.spaces)}")
         return method
+
+    def _no_such_cell(self, cell: str) -> InputError:
+        names = sorted(self.trials["cell"].unique())
+        return InputError(f"{cell}: no such cell{did_you_mean(cell, names)}; there are {', '.join(names)}")
 
 
 def open_study(folder: Folder | str) -> OpenStudy:

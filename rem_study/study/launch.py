@@ -42,12 +42,14 @@ class Outcome:
         folder: the study's folder.
         done: False if it was interrupted.
         summary: for the terminal.
+        verdict: who won and by how much, a line each; empty until there are tables.
         views: the ready lists of its runs in MLflow, by name the link.
     """
 
     folder: Folder
     done: bool
     summary: str
+    verdict: tuple[str, ...] = ()
     views: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +136,7 @@ def _run(
     from rem_study.study.progress import describe
     from rem_study.study.recorder import Recorder
     from rem_study.study.replay import replay
+    from rem_study.study.verdict import who_won
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
@@ -172,7 +175,8 @@ def _run(
         summary += f"; {len(unused)} replicates from before it was extended belong to no trial of it (the log has them)"
     if hopeless := plan.hopeless():
         summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
-    return Outcome(folder, plan.done(), summary, views)
+    verdict = tuple(who_won(folder)) if plan.done() and recorder.rows else ()
+    return Outcome(folder, plan.done(), summary, verdict, views)
 
 
 def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
