@@ -4,10 +4,12 @@
    doubts.
 2. Each of the others judges the half that it was not told of. Confirmed are the known samples whose label it rejects;
    their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
-3. Discovery rate = known / (known + estimated suspects).
-4. Kind, from what the labels of known samples and suspects have in common (given label and likeliest other): at least
-   KIND_SHARE of them between the same two classes: interclass confusion; else as many with the same given label:
-   poison; neither share above SPREAD_SHARE: random labels; in between nobody can tell.
+3. Kind, from what labels have in common (given label and likeliest other) among the known samples, and where these are
+   fewer than LABELS_ASKED the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
+   confusion; else as many with the same given label: poison; neither share above SPREAD_SHARE: random labels, unless
+   they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
+4. Discovery rate = known / (known + estimated suspects), counting those suspects that the kind explains: with the
+   target's label, or between the two classes.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
 It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
@@ -41,6 +43,8 @@ from rem_study.unlearning.carry_over import carry_over
 from rem_study.unlearning.suspicion import doubt, training_logits
 
 _FEWEST = 4
+LABELS_ASKED = 10
+MOST_RANDOM = 0.75
 KIND_SHARE = 0.6
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.5
@@ -59,7 +63,8 @@ class Diagnosis:
         suspects: what the network healed from all known samples doubts, and of the known ones the others.
         discovery_rate: with `rate_low` and `rate_high`; None where it can't be told.
         kind: `random_label`, `interclass_confusion` or `poison`; None where it can't be told.
-        pair_share, target_share: of known samples and suspects between the same two classes, and with one given label.
+        pair_share, target_share: of known samples, and suspects where these are few, between the same two classes, and
+            with one given label.
         carry_over: by split, see `unlearning.carry_over`; none where the flush told nothing.
         unclear: why something can't be told, one line each.
         little_to_heal: what was reported looks like the rest.
@@ -224,36 +229,65 @@ def conclude(
         unclear.append(f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy")
     elif share < LEAST_CONFIRMED:
         unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
-    pair_share, target_share = _label_shares(suspects)
+    told = not little and not unclear
+    common = _in_common(suspects)
     kind = rate = low = high = None
-    if not little and not unclear:
-        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
     if not little and (not unclear or shared >= LEAST_SHARED):
-        kind = _kind(pair_share, target_share) if num_classes > 2 else None
+        kind = _kind(common, shared) if num_classes > 2 else None
         if num_classes == 2:
             unclear.append("the kind, for with two classes every wrong label lies between the same two")
+        elif kind is None and max(common.pair_share, common.target_share) <= SPREAD_SHARE:
+            unclear.append(f"the kind, for the labels look random, but the samples share something ({shared:.2f})")
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
+    if told:
+        explained = _explained(suspects, kind, common)
+        estimates = (suspects.estimate, suspects.high, suspects.low)
+        rate, low, high = (known / (known + n * explained) for n in estimates)
     return Diagnosis(
-        known, judged, confirmed, suspects, rate, low, high, kind, pair_share, target_share, carried, tuple(unclear),
-        little,
+        known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
+        tuple(unclear), little,
     )  # fmt: skip
 
 
-def _kind(pair_share: float, target_share: float) -> str | None:
-    if pair_share >= KIND_SHARE:
-        return "interclass_confusion"
-    if target_share >= KIND_SHARE:
-        return "poison"
-    return "random_label" if max(pair_share, target_share) <= SPREAD_SHARE else None
+@dataclass(frozen=True)
+class _Common:
+    """The commonest two classes that samples lie between, the commonest given label, and the share that has them."""
+
+    pair: tuple[int, ...]
+    pair_share: float
+    target: int
+    target_share: float
 
 
-def _label_shares(suspects: Suspects) -> tuple[float, float]:
-    """Of known samples and suspects: the share between the commonest two classes, and with the commonest given
-    label."""
-    chosen = suspects.known | suspects.suspect
+def _in_common(suspects: Suspects) -> _Common:
+    """Of the known samples, and of the surest suspects as many as it takes to make LABELS_ASKED."""
+    known = suspects.known.nonzero().squeeze(1)
+    more = suspects.suspect.nonzero().squeeze(1)[: max(0, LABELS_ASKED - len(known))]
+    chosen = torch.cat([known, more])
     given, proposed = suspects.given[chosen].tolist(), suspects.proposed[chosen].tolist()
-    pairs = Counter(tuple(sorted(pair)) for pair in zip(given, proposed, strict=True))
-    if not given:
-        return math.nan, math.nan
-    return pairs.most_common(1)[0][1] / len(given), Counter(given).most_common(1)[0][1] / len(given)
+    [(pair, pairs)] = Counter(tuple(sorted(both)) for both in zip(given, proposed, strict=True)).most_common(1)
+    [(target, targets)] = Counter(given).most_common(1)
+    return _Common(pair, pairs / len(given), target, targets / len(given))
+
+
+def _kind(common: _Common, shared: float) -> str | None:
+    if common.pair_share >= KIND_SHARE:
+        return "interclass_confusion"
+    if common.target_share >= KIND_SHARE:
+        return "poison"
+    spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
+    return "random_label" if spread and not shared > MOST_RANDOM else None
+
+
+def _explained(suspects: Suspects, kind: str | None, common: _Common) -> float:
+    """The share of the suspects that the kind explains."""
+    given, proposed = suspects.given[suspects.suspect], suspects.proposed[suspects.suspect]
+    if kind == "poison":
+        explained = given == common.target
+    elif kind == "interclass_confusion":
+        between = torch.tensor(common.pair)
+        explained = torch.isin(given, between) & torch.isin(proposed, between)
+    else:
+        return 1.0
+    return explained.double().mean().item() if len(given) else 1.0

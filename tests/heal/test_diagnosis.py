@@ -38,7 +38,7 @@ def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: in
 POISON = [(0, other) for other in (1, 2, 3, 4, 5, 6, 7, 8)] * 5
 CONFUSION = [(3, 5), (5, 3)] * 20
 RANDOM = [(a, (a + b) % 10) for a in range(10) for b in (1, 3, 6, 8)]
-MIXED = [(0, other) for other in range(1, 6)] * 4 + [(1 + a % 9, 9 - a % 8) for a in range(20)]
+MIXED = [pair for a in range(20) for pair in ((0, 1 + a % 5), (1 + a % 9, 9 - a % 8))]
 
 
 def found(pairs, known=10, confirmed=10, classes=10, base=0.0, kept=1.0, carried=(0.1,)) -> Diagnosis:
@@ -58,6 +58,21 @@ def test_a_mixture_has_a_rate_but_no_kind():
     told = found(MIXED)
     assert told.kind is None and told.discovery_rate == 0.25
     assert any("too little to name it" in line for line in told.lines())
+
+
+def test_suspects_that_the_kind_does_not_explain_change_neither_kind_nor_rate():
+    """A network that healing has hurt doubts many others: the known labels are certain, and a trigger has one."""
+    hurt = RANDOM[4:] * 2
+    told = found(POISON + hurt)
+    assert told.kind == "poison" and told.suspects.estimate == 30 + 72
+    assert told.discovery_rate == pytest.approx(10 / (10 + 30), abs=0.001)
+    told = found(CONFUSION + [pair for pair in hurt if set(pair) != {3, 5}])
+    assert told.kind == "interclass_confusion" and told.discovery_rate == pytest.approx(0.25, abs=0.001)
+
+
+def test_labels_that_share_nothing_of_samples_that_do_are_no_random_labels():
+    told = found(RANDOM, carried=(1.2, 1.1))
+    assert told.kind is None and told.discovery_rate == 0.25 and "share something (1.15)" in told.unclear[0]
 
 
 def test_with_two_classes_there_is_no_kind():
