@@ -5,7 +5,7 @@
 2. Each of the others judges the half that it was not told of. Confirmed are the known samples whose label it rejects;
    their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
 3. Kind, from what labels have in common (given label and likeliest other) among the known samples, and where these are
-   fewer than LABELS_ASKED the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
+   few (`kinds`) the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
    confusion; else as many with the same given label: poison; neither share above SPREAD_SHARE: random labels, unless
    they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
 4. Discovery rate = known / (known + estimated suspects), counting those suspects that the kind explains: with the
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +35,7 @@ from rem_study.data import CorruptedTrainingSet
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.healing import Healing, heal, pose
 from rem_study.heal.inputs import Case
+from rem_study.heal.kinds import explained_share, in_common, named_kind
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import derive_seed, generator
 from rem_study.training import given_label_accuracy
@@ -43,9 +43,7 @@ from rem_study.unlearning.carry_over import carry_over
 from rem_study.unlearning.suspicion import doubt, training_logits
 
 _FEWEST = 4
-LABELS_ASKED = 10
 MOST_RANDOM = 0.75
-KIND_SHARE = 0.6
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.5
 LITTLE_CONFIRMED = 0.25
@@ -230,64 +228,22 @@ def conclude(
     elif share < LEAST_CONFIRMED:
         unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
     told = not little and not unclear
-    common = _in_common(suspects)
+    common = in_common(suspects)
     kind = rate = low = high = None
     if not little and (not unclear or shared >= LEAST_SHARED):
-        kind = _kind(common, shared) if num_classes > 2 else None
+        spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
+        kind = named_kind(common) or ("random_label" if spread and not shared > MOST_RANDOM else None)
+        kind = kind if num_classes > 2 else None
         if num_classes == 2:
             unclear.append("the kind, for with two classes every wrong label lies between the same two")
-        elif kind is None and max(common.pair_share, common.target_share) <= SPREAD_SHARE:
+        elif kind is None and spread:
             unclear.append(f"the kind, for the labels look random, but the samples share something ({shared:.2f})")
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
     if told:
-        explained = _explained(suspects, kind, common)
-        estimates = (suspects.estimate, suspects.high, suspects.low)
-        rate, low, high = (known / (known + n * explained) for n in estimates)
+        share = explained_share(suspects) if kind else 1.0
+        rate, low, high = (known / (known + n * share) for n in (suspects.estimate, suspects.high, suspects.low))
     return Diagnosis(
         known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
         tuple(unclear), little,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Common:
-    """The commonest two classes that samples lie between, the commonest given label, and the share that has them."""
-
-    pair: tuple[int, ...]
-    pair_share: float
-    target: int
-    target_share: float
-
-
-def _in_common(suspects: Suspects) -> _Common:
-    """Of the known samples, and of the surest suspects as many as it takes to make LABELS_ASKED."""
-    known = suspects.known.nonzero().squeeze(1)
-    more = suspects.suspect.nonzero().squeeze(1)[: max(0, LABELS_ASKED - len(known))]
-    chosen = torch.cat([known, more])
-    given, proposed = suspects.given[chosen].tolist(), suspects.proposed[chosen].tolist()
-    [(pair, pairs)] = Counter(tuple(sorted(both)) for both in zip(given, proposed, strict=True)).most_common(1)
-    [(target, targets)] = Counter(given).most_common(1)
-    return _Common(pair, pairs / len(given), target, targets / len(given))
-
-
-def _kind(common: _Common, shared: float) -> str | None:
-    if common.pair_share >= KIND_SHARE:
-        return "interclass_confusion"
-    if common.target_share >= KIND_SHARE:
-        return "poison"
-    spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
-    return "random_label" if spread and not shared > MOST_RANDOM else None
-
-
-def _explained(suspects: Suspects, kind: str | None, common: _Common) -> float:
-    """The share of the suspects that the kind explains."""
-    given, proposed = suspects.given[suspects.suspect], suspects.proposed[suspects.suspect]
-    if kind == "poison":
-        explained = given == common.target
-    elif kind == "interclass_confusion":
-        between = torch.tensor(common.pair)
-        explained = torch.isin(given, between) & torch.isin(proposed, between)
-    else:
-        return 1.0
-    return explained.double().mean().item() if len(given) else 1.0
