@@ -572,7 +572,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
-    default=1,
+    default=2,
     show_default=True,
     help="Heal so often, from the original each time, the surest suspects of each round taken for known in the next.",
 )

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from rem_study.errors import InputError
-from rem_study.heal.kinds import explained, explained_share
 from rem_study.heal.suspects import Suspects
 
 YES = ("yes", "y", "true", "x", "1")
@@ -57,10 +56,9 @@ def joined(known: Tensor, more: Tensor) -> Tensor:
 
 
 def surest(suspects: Suspects) -> Tensor:
-    """Ids of the suspects that a further round takes for known: of those that the known labels explain, from the top as
-    many as the estimate's lower end."""
-    ids = suspects.ids[explained(suspects)]
-    return ids[: min(len(ids), math.floor(suspects.low * explained_share(suspects)))]
+    """Ids of the suspects that a further round takes for known: from the top as many as the estimate's lower end."""
+    ids = suspects.ids[suspects.suspect]
+    return ids[: min(len(ids), math.floor(suspects.low))]
 
 
 def _mistake(path: Path, why: str) -> InputError:

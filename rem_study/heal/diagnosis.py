@@ -8,8 +8,7 @@
    few (`kinds`) the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
    confusion; else as many with the same given label: poison; neither share above SPREAD_SHARE: random labels, unless
    they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
-4. Discovery rate = known / (known + estimated suspects), counting those suspects that the kind explains: with the
-   target's label, or between the two classes.
+4. Discovery rate = known / (known + estimated suspects); suspects are those alone whose labels are of that kind.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
 It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
@@ -35,7 +34,6 @@ from rem_study.data import CorruptedTrainingSet
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.healing import Healing, heal, pose
 from rem_study.heal.inputs import Case
-from rem_study.heal.kinds import explained_share, in_common, named_kind
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import derive_seed, generator
 from rem_study.training import given_label_accuracy
@@ -228,11 +226,11 @@ def conclude(
     elif share < LEAST_CONFIRMED:
         unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
     told = not little and not unclear
-    common = in_common(suspects)
+    common = suspects.common
     kind = rate = low = high = None
     if not little and (not unclear or shared >= LEAST_SHARED):
         spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
-        kind = named_kind(common) or ("random_label" if spread and not shared > MOST_RANDOM else None)
+        kind = common.kind or ("random_label" if spread and not shared > MOST_RANDOM else None)
         kind = kind if num_classes > 2 else None
         if num_classes == 2:
             unclear.append("the kind, for with two classes every wrong label lies between the same two")
@@ -241,8 +239,7 @@ def conclude(
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
     if told:
-        share = explained_share(suspects) if kind else 1.0
-        rate, low, high = (known / (known + n * share) for n in (suspects.estimate, suspects.high, suspects.low))
+        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
     return Diagnosis(
         known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
         tuple(unclear), little,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rem_study.heal.suspects import Suspects
-
 LABELS_ASKED = 10
 KIND_SHARE = 0.6
 
@@ -23,39 +21,37 @@ class Common:
     target: int
     target_share: float
 
+    @property
+    def kind(self) -> str | None:
+        """`interclass_confusion` or `poison`, where at least KIND_SHARE of the labels are the same."""
+        if self.pair_share >= KIND_SHARE:
+            return "interclass_confusion"
+        return "poison" if self.target_share >= KIND_SHARE else None
 
-def in_common(suspects: Suspects) -> Common:
-    """Of the known samples, and of the surest suspects as many as it takes to make LABELS_ASKED."""
-    known = suspects.known.nonzero().squeeze(1)
-    more = suspects.suspect.nonzero().squeeze(1)[: max(0, LABELS_ASKED - len(known))]
-    chosen = torch.cat([known, more])
-    given, proposed = suspects.given[chosen].tolist(), suspects.proposed[chosen].tolist()
-    [(pair, pairs)] = Counter(tuple(sorted(both)) for both in zip(given, proposed, strict=True)).most_common(1)
-    [(target, targets)] = Counter(given).most_common(1)
-    return Common(pair, pairs / len(given), target, targets / len(given))
-
-
-def named_kind(common: Common) -> str | None:
-    """`interclass_confusion` or `poison`, where that much of the labels is the same."""
-    if common.pair_share >= KIND_SHARE:
-        return "interclass_confusion"
-    return "poison" if common.target_share >= KIND_SHARE else None
-
-
-def explained(suspects: Suspects) -> Tensor:
-    """The suspects whose labels are like those of the known samples, bool (N,): with the poison's label, or between the
-    two confused classes; all of them where the known labels name neither."""
-    common = in_common(suspects)
-    kind = named_kind(common)
-    if kind == "poison":
-        return suspects.suspect & (suspects.given == common.target)
-    if kind == "interclass_confusion":
-        between = torch.tensor(common.pair)
-        return suspects.suspect & torch.isin(suspects.given, between) & torch.isin(suspects.proposed, between)
-    return suspects.suspect
+    def has(self, given: Tensor, proposed: Tensor) -> Tensor:
+        """Which of these samples, labels int64 (N,) each, share the poison's label, or lie between the two confused
+        classes; all of them where there is neither; bool (N,)."""
+        if self.kind == "poison":
+            return given == self.target
+        if self.kind == "interclass_confusion":
+            between = torch.tensor(self.pair)
+            return torch.isin(given, between) & torch.isin(proposed, between)
+        return torch.ones_like(given, dtype=torch.bool)
 
 
-def explained_share(suspects: Suspects) -> float:
-    """The share of the suspects that are `explained`; 1 where there are none."""
-    count = int(suspects.suspect.sum())
-    return int(explained(suspects).sum()) / count if count else 1.0
+def in_common(given: Tensor, proposed: Tensor, known: Tensor, rejected: Tensor) -> Common:
+    """Of the known samples, whose labels are certain, and of the surest others as many as it takes to make
+    LABELS_ASKED.
+
+    Args:
+        given, proposed: int64 (N,), the most doubted sample first. known, rejected: bool (N,).
+    """
+    told = known.nonzero().squeeze(1)
+    more = (rejected & ~known).nonzero().squeeze(1)[: max(0, LABELS_ASKED - len(told))]
+    chosen = torch.cat([told, more])
+    labels, others = given[chosen].tolist(), proposed[chosen].tolist()
+    if not labels:
+        return Common((), 0.0, -1, 0.0)
+    [(pair, pairs)] = Counter(tuple(sorted(both)) for both in zip(labels, others, strict=True)).most_common(1)
+    [(target, targets)] = Counter(labels).most_common(1)
+    return Common(pair, pairs / len(labels), target, targets / len(labels))
