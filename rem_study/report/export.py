@@ -66,10 +66,11 @@ def _export_optuna(folder: Folder, output: Path) -> Path:
 
     study, history = load_resolved(folder), read_history(folder / LOG_FOLDER)
     rows = [row | {"state": "pruned"} if trial_key(row) in history.pruned else row for row in history.rows]
-    selected = {}
+    selected: dict[tuple[str, str], dict[str, Any]] = {}
     if (folder / "cells.parquet").is_file():  # a study that is running has none yet
         cells = read_table(folder, "cells.parquet").to_dict("records")
-        selected = {(cell["cell"], cell["method"]): cell for cell in cells if isinstance(cell["config"], str)}
+        chosen = (cell for cell in cells if isinstance(cell["config"], str))
+        selected = {(cell["cell"], cell["method"]): {str(name): cell[name] for name in cell} for cell in chosen}
     write_storage(study, rows, output, selected)
     return output
 
