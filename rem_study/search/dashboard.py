@@ -52,7 +52,7 @@ def _held(space: SearchSpace, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def describe(study: optuna.Study, objective: str, selected: Mapping[str, Any] | None) -> None:
-    """Name the study's value and give the study its note.
+    """Name the study's value and give the study, its default and its selected trial their notes.
 
     Args:
         objective: the score that the search went by.
@@ -61,11 +61,21 @@ def describe(study: optuna.Study, objective: str, selected: Mapping[str, Any] | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names([objective])
-    text = _note(study, objective, selected)
+    _attach(study, "dashboard", _note(study, objective, selected))
+    for trial in study.get_trials(deepcopy=False):
+        said = ["The default configuration."] if trial.user_attrs["trial"] == 0 else []
+        if selected is not None and trial.user_attrs["trial"] == int(selected["trial"]):
+            said.append(f"Selected. Reported: {_reported(selected)}.")
+        if said:
+            _attach(study, f"dashboard:{trial._trial_id}", " ".join(said))
+
+
+def _attach(study: optuna.Study, to: str, text: str) -> None:
+    """A note as optuna-dashboard keeps it: attributes of the study, in parts."""
     storage = study._storage
-    storage.set_study_system_attr(study._study_id, "dashboard:note_ver", 1)
+    storage.set_study_system_attr(study._study_id, f"{to}:note_ver", 1)
     for part, start in enumerate(range(0, len(text), _NOTE_PART)):
-        storage.set_study_system_attr(study._study_id, f"dashboard:note_str:{part}", text[start : start + _NOTE_PART])
+        storage.set_study_system_attr(study._study_id, f"{to}:note_str:{part}", text[start : start + _NOTE_PART])
 
 
 def _note(study: optuna.Study, objective: str, selected: Mapping[str, Any] | None) -> str:
@@ -82,11 +92,14 @@ def _note(study: optuna.Study, objective: str, selected: Mapping[str, Any] | Non
         best = study.best_trial
         lines.append(f"- Best value: **{best.value:.4f}**, trial {best.number}.")
     if selected is not None:
-        scores = ", ".join(
-            f"{title} {selected[name]:.3f}"
-            for name, title in (("utility_x_healed", "utility × healed"), ("healed", "healed"), ("utility", "utility"))
-            if selected[name] == selected[name]
+        lines.append(
+            f"- Selected: **trial {int(selected['trial'])}**. Reported, on the report split: {_reported(selected)}."
         )
-        lines.append(f"- Selected: **trial {int(selected['trial'])}**. Reported, on the report split: {scores}.")
     lines.append("- `healed`, `utility` and the like among a trial's user attributes are of the report split.")
     return "\n".join(lines)
+
+
+def _reported(selected: Mapping[str, Any]) -> str:
+    titles = {"utility_x_healed": "utility × healed", "healed": "healed", "utility": "utility"}
+    known = {title: selected[name] for name, title in titles.items() if selected[name] == selected[name]}
+    return ", ".join(f"{title} {value:.3f}" for title, value in known.items())

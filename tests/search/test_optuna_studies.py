@@ -156,14 +156,16 @@ def test_the_dashboard_has_configurations_as_parameters_the_values_name_and_a_no
     assert first.params == {"mode": "a", "lr": 0.1, "noise": 0.5, "held": 2}  # depth is off in mode a
     assert second.params == {"mode": "b", "lr": 0.1, "noise": 0.5, "depth": 2, "held": 2}
     assert not any("config" in trial.user_attrs for trial in loaded.trials)
+    assert optuna_dashboard_note(loaded, first._trial_id) == "The default configuration."
+    assert optuna_dashboard_note(loaded, second._trial_id).startswith("Selected. Reported: utility × healed 0.700")
     note = optuna_dashboard_note(loaded)
     assert "3 trials, 0 of them pruned, 1 failed" in note and "Best value: **0.7500**, trial 1" in note
     assert "Selected: **trial 1**. Reported, on the report split: utility × healed 0.700, healed 0.800." in note
 
 
-def optuna_dashboard_note(study: optuna.Study) -> str:
+def optuna_dashboard_note(study: optuna.Study, trial: int | None = None) -> str:
     note = pytest.importorskip("optuna_dashboard._note")
-    return str(note.get_note_from_system_attrs(study._storage.get_study_system_attrs(study._study_id), None)["body"])
+    return str(note.get_note_from_system_attrs(study._storage.get_study_system_attrs(study._study_id), trial)["body"])
 
 
 @pytest.mark.slow
