@@ -94,6 +94,7 @@ def measured(command: list[str], code: Path) -> str:
     began, child = time.perf_counter(), os.fork()
     if child == 0:
         os.environ["PYTHONPATH"] = str(code)
+        os.chdir(code)  # which Python looks in first
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.execv(sys.executable, [sys.executable, *command])
     _, status, usage = os.wait4(child, 0)
@@ -135,7 +136,12 @@ def memory(script: str, workers: int, code: Path) -> None:
     children = []
     for _ in range(workers + 1):
         child = subprocess.Popen(
-            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=code,
         )
         assert child.stdout is not None
         child.stdout.readline()
@@ -159,7 +165,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/rem-study-images"))
     parser.add_argument("--root", type=Path, help="of prepared sets; default: beside the folder")
-    parser.add_argument("--code", type=Path, default=ROOT)
+    parser.add_argument("--code", type=Path, default=ROOT, help="a checkout")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
     folder, root = arguments.folder.resolve(), (arguments.root or arguments.folder.with_suffix(".runs")).resolve()
