@@ -139,15 +139,19 @@ def launch(
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+    def failed(reason: object) -> None:
+        _say(f"error: {reason}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+
     try:
-        outcome = run(study, root, name, address, overrides)
+        outcome = run(study, root, name, address, overrides, lost=failed)
     except NotStartedError:
         raise
     except KeyboardInterrupt:
         _say(f"interrupted. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
     except (ClusterError, StorageError) as error:
-        _say(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        failed(error)
         sys.exit(1)
     if not outcome.done:
         _say(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)

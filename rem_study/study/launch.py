@@ -27,6 +27,7 @@ from rem_study.version import __version__
 if TYPE_CHECKING:
     from rem_study.search.jobs import OriginalJob
     from rem_study.search.plan import GridPlan
+    from rem_study.search.watch import Lost
     from rem_study.search.worker import Worker
     from rem_study.study.recorder import Recorder
     from rem_study.tracking import TrackingProcess
@@ -57,6 +58,7 @@ def launch(
     address: str | None = None,
     overrides: tuple[str, ...] = (),
     worker: type[Worker] | None = None,
+    lost: Lost | None = None,
 ) -> Outcome:
     """Run the study file at `path` in `root`, or go on with it where it was left.
 
@@ -67,6 +69,7 @@ def launch(
         address: of a Ray cluster; default: a local one, for this launch.
         overrides: `key.path=value`, as on the command line.
         worker: what runs in the actors; default: `rem_study.search.worker.Worker`, which trains and unlearns.
+        lost: says why this process is about to end, where Ray is gone (`rem_study.search.watch`); default: on stderr.
 
     Raises:
         InputError: the input is wrong, or the folder holds another study; nothing has been started then.
@@ -96,7 +99,7 @@ def launch(
         if note := unread_tracking_uri(study):
             print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:
-            return _run(study, extension, folder, root / "originals", place, address, worker, holds)
+            return _run(study, extension, folder, root / "originals", place, address, worker, holds, lost)
 
 
 def unread_tracking_uri(study: Study) -> str:
@@ -119,6 +122,7 @@ def _run(
     address: str | None,
     worker: type[Worker] | None,
     holds: Callable[[], None],
+    lost: Lost | None,
 ) -> Outcome:
     """Resume from the log, run what is left, and write down what came of it."""
     from rem_study.study.progress import describe
@@ -150,7 +154,7 @@ def _run(
                     from rem_study.search.room import require_room
 
                     require_room(study.spec.resources, str(folder))
-                _run_grid(plan, originals, recorder, address, worker)
+                _run_grid(plan, originals, recorder, address, worker, lost)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
             _conclude(study, folder, plan, recorder, tracking, place, started)
@@ -179,9 +183,16 @@ def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
 
 
 def _run_grid(
-    plan: GridPlan, originals: Folder, recorder: Recorder, address: str | None, worker: type[Worker] | None
+    plan: GridPlan,
+    originals: Folder,
+    recorder: Recorder,
+    address: str | None,
+    worker: type[Worker] | None,
+    lost: Lost | None,
 ) -> None:
-    from rem_study.search.run import connected, run_grid
+    from rem_study.search.connection import connected
+    from rem_study.search.run import run_grid
+    from rem_study.search.watch import say_lost
     from rem_study.search.worker import Worker
     from rem_study.study.progress import ProgressLine
 
@@ -191,10 +202,14 @@ def _run_grid(
         recorder.record(entry)
         progress.update()
 
+    def say(reason: str) -> None:
+        progress.close()
+        (lost or say_lost)(reason)
+
     try:
-        with connected(address, keep_logs=lambda: plan.failed > 0):
+        with connected(address, lambda: plan.failed > 0, say) as own:
             progress.update()
-            run_grid(plan, originals, record, worker or Worker)
+            run_grid(plan, originals, record, worker or Worker, scratch_in=own)
     finally:
         progress.close()
 
