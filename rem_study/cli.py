@@ -278,13 +278,21 @@ def ui(folder: Folder, port: int) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--force", is_flag=True, help="Even where the tables have trials that the log lacks.")
-def sync(folder: Folder, force: bool) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give MLflow up after so long in all (after 120 s without an answer in any case); the next sync goes on.",
+)
+def sync(folder: Folder, force: bool, timeout: float) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
     from rem_study.study.sync import sync as bring_level
     from rem_study.tracking.runs import quicken_sqlite
 
     quicken_sqlite()
-    _say(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
+    _say(f"{bring_level(folder, force, timeout)} replicates were missing in MLflow and are there now")
 
 
 @main.command()

@@ -20,6 +20,7 @@ from rem_study.storage.credentials import redact
 from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
+from rem_study.storage.study_id import keep_study_id
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
 from rem_study.tracking import TrackingPlace, tracking_place
 from rem_study.version import __version__
@@ -131,8 +132,8 @@ def _run(
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
-    study_log = StudyLog(folder / LOG_FOLDER, holds)
     history = read_history(folder / LOG_FOLDER)
+    study_log = StudyLog(folder / LOG_FOLDER, holds, keep_study_id(folder, history.study_id))
     summarise(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)

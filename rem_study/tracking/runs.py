@@ -17,7 +17,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,17 @@ class _Run:
 class StudyRuns:
     """The runs that MLflow has of one study; writes what is missing and nothing else. For one thread."""
 
-    def __init__(self, uri: str, name: str, artifact_location: str | None, study_tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        artifact_location: str | None,
+        study_tags: Mapping[str, str],
+        watched: Callable[[Any], Any] = lambda client: client,
+    ) -> None:
+        """`watched` gets MLflow's client, and gives what is called instead."""
         self.uri = uri
+        self._watched = watched
         self._name = name
         self._artifact_location = artifact_location
         self._study_tags = dict(study_tags)
@@ -116,7 +125,7 @@ class StudyRuns:
         """Finds or makes the experiment and reads which runs it has; nothing when that is done."""
         if self._client is not None:
             return
-        client = make_client(self.uri)
+        client = self._watched(make_client(self.uri))
         experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             location = _artifact_location(self.uri, self._artifact_location)

@@ -6,7 +6,15 @@ from rem_study.storage.log import StudyLog, segments
 
 def replicate(number: int, trial: int = 0, **more: object) -> dict[str, object]:
     place = {"cell": "poison@0.5", "method": "rem", "phase": "search"}
-    return {"kind": "replicate", **place, "trial": trial, "replicate": number, **more}
+    return {
+        "kind": "replicate",
+        "state": "complete",
+        "end_time": 2,
+        **place,
+        "trial": trial,
+        "replicate": number,
+        **more,
+    }
 
 
 def test_of_equal_replicates_the_first_counts_and_the_order_is_kept(tmp_path):
