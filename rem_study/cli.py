@@ -174,15 +174,19 @@ def launch(
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+    def failed(reason: object) -> None:
+        _say(f"error: {reason}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+
     try:
-        outcome = run(study, root, name, address, overrides)
+        outcome = run(study, root, name, address, overrides, lost=failed)
     except NotStartedError:
         raise
     except KeyboardInterrupt:
         _say(f"interrupted. What is finished is kept; to go on, launch again: {_again()}", err=True)
         sys.exit(1)
     except (ClusterError, StorageError) as error:
-        _say(f"error: {error}. What is finished is kept; to go on, launch again: {_again()}", err=True)
+        failed(error)
         sys.exit(1)
     if not outcome.done:
         _say(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
@@ -425,7 +429,15 @@ def ui(folder: Folder, port: int) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--force", is_flag=True, help="Even where the tables have trials that the log lacks.")
-def sync(folder: Folder, force: bool) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give MLflow up after so long in all (after 120 s without an answer in any case); the next sync goes on.",
+)
+def sync(folder: Folder, force: bool, timeout: float) -> None:
     """Bring MLflow, the tables and the report level with the log of the study in FOLDER.
 
     Example: rem-study sync runs/quickstart
@@ -434,7 +446,7 @@ def sync(folder: Folder, force: bool) -> None:
     from rem_study.tracking.client import quicken_sqlite
 
     quicken_sqlite()
-    _say(f"{bring_level(folder, force)} replicates were missing in MLflow and are there now")
+    _say(f"{bring_level(folder, force, timeout)} replicates were missing in MLflow and are there now")
 
 
 @main.command()

@@ -211,7 +211,7 @@ def _ports(ui_port: int) -> Iterator[Finding]:
 def _ray() -> Iterator[Finding]:
     """Started as a launch starts it, and made to run something."""
     from rem_study.errors import ClusterError
-    from rem_study.search.run import connected
+    from rem_study.search.connection import connected
 
     def process() -> int:
         return os.getpid()

@@ -20,6 +20,7 @@ from rem_study.storage.credentials import redact
 from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
+from rem_study.storage.study_id import keep_study_id
 from rem_study.study.about import about
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
 from rem_study.study.hindered import write_hindrances
@@ -29,6 +30,7 @@ from rem_study.tracking.views import LOCAL_UI, links
 if TYPE_CHECKING:
     from rem_study.search.jobs import OriginalJob
     from rem_study.search.plan import GridPlan
+    from rem_study.search.watch import Lost
     from rem_study.search.worker import Worker
     from rem_study.study.recorder import Recorder
     from rem_study.tracking import TrackingProcess
@@ -60,6 +62,7 @@ def launch(
     address: str | None = None,
     overrides: tuple[str, ...] = (),
     worker: type[Worker] | None = None,
+    lost: Lost | None = None,
 ) -> Outcome:
     """Run the study file at `path` in `root`, or go on with it where it was left.
 
@@ -70,6 +73,7 @@ def launch(
         address: of a Ray cluster; default: a local one, for this launch.
         overrides: `key.path=value`, as on the command line.
         worker: what runs in the actors; default: `rem_study.search.worker.Worker`, which trains and unlearns.
+        lost: says why this process is about to end, where Ray is gone (`rem_study.search.watch`); default: on stderr.
 
     Raises:
         InputError: the input is wrong, or the folder holds another study; nothing has been started then.
@@ -88,11 +92,17 @@ def launch(
     from rem_study.data.place import prepared_under  # and with it torch: a wrong file is told of sooner
 
     with prepared_under(root, thorough=True):
-        return _launch(study, folder, root, str(path), address, worker)
+        return _launch(study, folder, root, str(path), address, worker, lost)
 
 
 def _launch(
-    study: Study, folder: Folder, root: Folder, origin: str, address: str | None, worker: type[Worker] | None
+    study: Study,
+    folder: Folder,
+    root: Folder,
+    origin: str,
+    address: str | None,
+    worker: type[Worker] | None,
+    lost: Lost | None,
 ) -> Outcome:
     from rem_study.study.preflight import preflight
 
@@ -108,7 +118,7 @@ def _launch(
         if note := unread_tracking_uri(study):
             print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:
-            return _run(study, extension, folder, root / "originals", place, address, worker, holds)
+            return _run(study, extension, folder, root / "originals", place, address, worker, holds, lost)
 
 
 def unread_tracking_uri(study: Study) -> str:
@@ -131,6 +141,7 @@ def _run(
     address: str | None,
     worker: type[Worker] | None,
     holds: Callable[[], None],
+    lost: Lost | None,
 ) -> Outcome:
     """Resume from the log, run what is left, and write down what came of it."""
     from rem_study.study.progress import describe
@@ -140,8 +151,8 @@ def _run(
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
-    study_log = StudyLog(folder / LOG_FOLDER, holds)
     history = read_history(folder / LOG_FOLDER)
+    study_log = StudyLog(folder / LOG_FOLDER, holds, keep_study_id(folder, history.study_id))
     summarise(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)
@@ -164,7 +175,7 @@ def _run(
                     from rem_study.search.room import require_room
 
                     require_room(study.spec.resources, str(folder))
-                _run_grid(plan, folder, originals, recorder, address, worker)
+                _run_grid(plan, folder, originals, recorder, address, worker, lost)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
             views = _conclude(study, folder, plan, recorder, tracking, place, started)
@@ -200,8 +211,11 @@ def _run_grid(
     recorder: Recorder,
     address: str | None,
     worker: type[Worker] | None,
+    lost: Lost | None,
 ) -> None:
-    from rem_study.search.run import connected, run_grid
+    from rem_study.search.connection import connected
+    from rem_study.search.run import run_grid
+    from rem_study.search.watch import say_lost
     from rem_study.search.worker import Worker
     from rem_study.study.progress import ProgressLine
 
@@ -211,10 +225,16 @@ def _run_grid(
         recorder.record(entry)
         progress.update()
 
+    def say(reason: str) -> None:
+        progress.close()
+        (lost or say_lost)(reason)
+
     try:
-        with connected(address, keep_logs=lambda: plan.failed > 0):
+        with connected(address, lambda: plan.failed > 0, say) as own:
             progress.update()
-            run_grid(plan, originals, record, worker or Worker, lambda lines: write_hindrances(folder, lines))
+            run_grid(
+                plan, originals, record, worker or Worker, lambda lines: write_hindrances(folder, lines), scratch_in=own
+            )
     finally:
         write_hindrances(folder, [])
         progress.close()

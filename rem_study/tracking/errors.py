@@ -14,6 +14,8 @@ def tracking_errors(uri: str) -> Iterator[None]:
     """Whatever MLflow raises inside becomes a TrackingError of one line without credentials."""
     try:
         yield
+    except TrackingError:
+        raise
     except Exception as error:  # MLflow has no common base for what its stores raise
         raise TrackingError(f"MLflow at {redact(uri)}: {one_line(error)}") from None
 

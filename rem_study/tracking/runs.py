@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,18 @@ class _Run:
 class StudyRuns:
     """The runs that MLflow has of one study; writes what is missing and nothing else. For one thread."""
 
-    def __init__(self, uri: str, name: str, location: str | None, about: About) -> None:
-        """`location`: of the artifacts of a new experiment; a path or URI, default: beside a SQLite database."""
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        location: str | None,
+        about: About,
+        watched: Callable[[Any], Any] = lambda client: client,
+    ) -> None:
+        """`location`: of the artifacts of a new experiment; a path or URI, default: beside a SQLite database. `watched`
+        gets MLflow's client, and gives what is called instead."""
         self.uri = uri
+        self._watched = watched
         self._name = name
         self._location = location
         self._about = about
@@ -86,7 +95,7 @@ class StudyRuns:
         """Finds or makes the experiment and reads which runs it has; nothing when that is done."""
         if self._client is not None:
             return
-        client = make_client(self.uri)
+        client = self._watched(make_client(self.uri))
         experiment = client.get_experiment_by_name(self._name)
         if experiment is None:
             location = artifact_location(self.uri, self._location)
