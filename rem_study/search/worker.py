@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ray import tune
 from rem_study.spec import StudySpec
 from rem_study.spec.study import CorruptionSpec
 from rem_study.storage import open_folder
+from rem_study.training.compilation import compile_seconds, keep_compiled_in
 from rem_study.trial import Cell, OriginalStore, Setting, Trial, cells_of, identity, run_trial
 
 
@@ -27,7 +29,10 @@ class Worker(tune.Trainable):
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
-        self._originals = OriginalStore(open_folder(originals))
+        folder = open_folder(originals)
+        self._originals = OriginalStore(folder)
+        if spec.compile != "none" and isinstance(folder, Path):
+            keep_compiled_in(folder.parent / ".compiled", spec.resources.cpus)
         self._device = "cuda" if spec.resources.gpus else "cpu"
         if 0 < spec.resources.gpus < 1:  # a trial that wants more fails alone, not its neighbours on the same GPU
             torch.cuda.set_per_process_memory_fraction(spec.resources.gpus)
@@ -43,9 +48,11 @@ class Worker(tune.Trainable):
 
         A disk or a share that fails is nobody's result: its state is `halted`, and the study stops there.
         """
-        started = time.time()
+        started, compiled_before = time.time(), compile_seconds()
         with _time_limit(self._spec.resources.time_limit):
             record = self._train_original() if self._job["kind"] == "original" else self._run_replicate()
+        if self._spec.compile != "none":
+            record["compile_seconds"] = compile_seconds() - compiled_before
         record |= {"start_time": int(started * 1000), "end_time": int(time.time() * 1000)}
         return {"record": json.dumps(record), "done": True}
 

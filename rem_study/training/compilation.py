@@ -94,12 +94,14 @@ def compile_seconds() -> float:
     return _CLOCK.total
 
 
-def keep_compiled_in(folder: Path) -> None:
-    """Have this process, and those that it starts, keep compiled code in a part of `folder` for machines like this one.
+def keep_compiled_in(folder: Path, processes: int) -> None:
+    """Have this process keep compiled code in a part of `folder` for machines like this one, and compile with so many
+    processes.
 
     Call it before anything is compiled. Compiled code uses whatever instructions the processor has.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / _kind_of_machine())
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(processes))
 
 
 class _Clock:
