@@ -26,16 +26,16 @@ names the file and the field, before anything is run.
 - **Parquet's** columns: `--data '{name: parquet, root: DIR, columns: {image: img, label: fine_label}}'`.
 - Held out is the part `test`; where there is none, `val`, `valid`, `validation` or `dev`.
 
-**Large sets.** Images of a folder, of Parquet files or of an NPZ archive are prepared once: decoded and resized by all
-cores, with a line that says how far that is, into files that every process maps into its memory. The kernel holds one
-copy of them for the launch, its workers, `heal`, `diagnose` and notebooks, and lets go of it where memory is short.
-While images are prepared a few dozen are in memory at a time, of an NPZ array a few rows (all of one in Fortran's order), of
-Parquet a row group, whatever the set's size.
+**Large sets.** Images of a folder, of Parquet files or of an NPZ archive are prepared once: decoded and resized by
+all cores, with a line that says how far that is, into files that every process maps into its memory. The kernel holds
+one copy of them for the launch, its workers, `heal`, `diagnose` and notebooks, and lets go of it where memory is
+short. While images are prepared a few dozen are in memory at a time, of an NPZ array a few rows (all of one in
+Fortran's order), of Parquet a row group, whatever the set's size.
 
 - They lie in `data/KEY/` under `--root` (default: `runs`). KEY is a hash of what they are made from: the root's path;
-  each file's path, size and time; name, columns, image size and numbers of samples. Whatever changes, another set is made;
-  the old one may be removed while nothing runs. A study does not depend on where they lie: its data's fingerprint is of
-  pixels and labels.
+  each file's path, size and time; name, columns, image size and numbers of samples. Whatever changes, another set is
+  made; the old one may be removed while nothing runs. A study does not depend on where they lie: its data's
+  fingerprint is of pixels and labels.
 - A set appears whole or not at all. Whoever asks for one that another process prepares waits, and says so; on a share
   without locks both make it, and one stays.
 - A launch compares every byte with the checksum; other commands do where a file's size or time is not what it was. A

@@ -39,8 +39,8 @@ TRIALS_SCHEMA = _schema(
     order=f"study {_PLACE} phase proposed_by replicate state config memorised carry_over healed healed_discovered "
     "healed_undiscovered utility test_accuracy utility_x_healed attack_success found_average_precision found_recall "
     "forget_accuracy retain_accuracy "
-    f"score_oracle score_deployable score score_healed score_utility {_SAMPLES} epochs sample_passes seconds curves "
-    "mlflow_run_id error",
+    f"score_oracle score_deployable score score_healed score_utility {_SAMPLES} epochs sample_passes seconds "
+    "compile_seconds curves mlflow_run_id error",
 )
 
 CELLS_SCHEMA = _schema(

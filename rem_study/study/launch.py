@@ -223,6 +223,7 @@ def _run_grid(
 
     def record(entry: dict[str, object]) -> None:
         recorder.record(entry)
+        progress.compile_seconds = recorder.compile_seconds
         progress.update()
 
     def say(reason: str) -> None:
@@ -258,7 +259,7 @@ def _conclude(
         recorder.level(plan)  # only now is it known which runs are no part of it
     tracking.drain()
     experiment, views = tracking.views()
-    write_manifest(folder, study, started, recorder.originals, recorder.extensions)
+    write_manifest(folder, study, started, recorder.originals, recorder.extensions, recorder.compile_seconds)
     if rows := recorder.rows:
         write_derived(folder, study, rows, plan.states(rows), tracking.run_ids())
         tracking.highlight(selections(folder, rows))

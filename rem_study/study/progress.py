@@ -37,6 +37,7 @@ class ProgressLine:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._start, self._finished_before = time.monotonic(), plan.finished
+        self.compile_seconds = 0.0
         self._pause = 0.1 if self._live else 60.0
         self._drawn = -self._pause
         self._bar: _Bar | None = None
@@ -50,7 +51,8 @@ class ProgressLine:
         rate = (self._plan.finished - self._finished_before) / max(now - self._start, 1e-9)
         left = self._plan.trials_total - self._plan.finished
         pace = f" · {rate:.2g} trials/s · about {duration(left / rate)} left" if rate > 0 else ""
-        line = f"{describe(self._plan)}{pace}"
+        compiling = f" · compiling took {duration(self.compile_seconds)}" if self.compile_seconds else ""
+        line = f"{describe(self._plan)}{pace}{compiling}"
         if self._live:
             self._draw(line)
         else:

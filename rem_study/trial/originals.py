@@ -33,6 +33,7 @@ from rem_study.storage.canonical import canonical_json
 from rem_study.training import (
     BatchLoader,
     accuracy,
+    compiling,
     computing_in,
     given_label_accuracy,
     predict,
@@ -300,5 +301,5 @@ def _train(setting: Setting, network: nn.Module, training_set: CorruptedTraining
     everything = torch.arange(len(training_set), device=training_set.device)
     rng = generator(purpose, setting.spec.seed, setting.replicate)
     loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate), compiling(setting.spec.compile):
         return train_classifier(network, loader, setting.spec.original)

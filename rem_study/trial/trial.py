@@ -106,6 +106,7 @@ def pose(spec: StudySpec, cell: Cell, replicate: int, originals: OriginalStore, 
         corrupted_ids=corruption.ids.to(data.device),
         cell_cache=_CELL_CACHES.of((setting.key(), cell.discovery_rate, device)),
         precision=spec.precision,
+        compile=spec.compile,
     )
     return PosedTask(task, setting, corruption, original)
 
