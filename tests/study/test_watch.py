@@ -26,6 +26,7 @@ from rem_study.cli import main
 from rem_study.spec.resolve import load_study
 from rem_study.storage.log import StudyLog
 from rem_study.study import watch
+from rem_study.study.live import has_ended
 
 STUDY = {
     "name": "toy",
@@ -115,6 +116,15 @@ def test_it_ends_when_the_launch_has_and_gives_the_report(server: watch._Server,
     assert server.watched.read.is_set()
 
 
+def test_it_has_not_ended_before_the_report_is_there(server: watch._Server, folder: Path) -> None:
+    ended(folder)
+    report = folder / "report.html"
+    os.utime(report, (1, 1))  # of an earlier launch
+    assert not has_ended(folder, server.watched.now())
+    os.utime(report)
+    assert has_ended(folder, server.watched.now())
+
+
 def test_a_study_that_had_ended_may_be_gone_on_with_for_a_moment(folder: Path) -> None:
     ended(folder)
     assert not watch.Watched(folder, wait=3600).ended
@@ -151,7 +161,9 @@ def test_in_a_browser_the_page_grows_while_a_study_runs_and_ends_as_its_report(t
                 more = _counts(browser, seen + 1, 300)
                 assert more > seen and browser.execute_script("return window.untouched")  # in place, not loaded anew
                 _until(lambda: "/report" in browser.current_url, 300)
-                assert "smoke" in browser.title and launch.wait(60) == 0
+                _until(lambda: "smoke" in browser.title, 60)
+                _picture(browser, "watch-ended")
+                assert launch.wait(60) == 0
             assert watcher.wait(90) == 0
     told = (tmp_path / "watch.log").read_text()
     assert "the study has ended" in told and "report.html" in told
