@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rem_study.errors import InputError, did_you_mean
-from rem_study.report import cell_plots, plots
-from rem_study.report import heat_maps as figures
+from rem_study.report import cell_plots, heat_maps, plots
+from rem_study.report.measures import NAMES
 from rem_study.results import importances, load_resolved, plane
 from rem_study.results.read import read_tables, read_yaml
 from rem_study.results.selection import corruption_order
@@ -114,25 +114,17 @@ class OpenStudy:
         return figure
 
     def _drawers(self) -> dict[str, Callable[..., Figure | None]]:
-        scores = ("utility_x_healed", "healed", "utility", "healed_discovered")
-
-        def score_drawer(score: str) -> Callable[..., Figure]:
-            return lambda methods=None: figures.score_map(self.cells, score, methods)
+        def map_drawer(name: str) -> Callable[..., Figure | None]:
+            return lambda methods=None: heat_maps.heat_map(self.cells, name, methods)
 
         return {
-            **{score: score_drawer(score) for score in scores},
-            "healed_undiscovered": lambda methods=None: figures.undiscovered_map(self.cells, methods),
-            "found": lambda methods=None: figures.found_map(self.cells, methods),
-            "attack_success": lambda methods=None: figures.attack_map(self.cells, methods),
-            "gain": lambda methods=None: figures.gain_map(self.cells, methods),
-            "spread": lambda methods=None: figures.spread_map(self.cells, methods),
-            "trials": lambda methods=None: figures.trials_map(self.cells, methods),
+            **{name: map_drawer(name) for name in NAMES},
             "methods": lambda: plots.method_bars(self.cells, self.trials),
             "pareto": lambda: plots.pareto_fronts(self.trials, self.cells),
             "cost": lambda: plots.cost_curve(self.cells),
             "history": lambda cell: cell_plots.history(self.trials, self.cells, cell),
             "parallel": self._parallel,
-            "choices": lambda hyperparameters, method="rem": figures.choice_map(self.cells, method, hyperparameters),
+            "choices": lambda hyperparameters, method="rem": heat_maps.choice_map(self.cells, method, hyperparameters),
             "trends": self._trends,
             "importances": self._importances,
             "isolation": lambda method="rem": plots.isolation_curves(self.trials, self.cells, method),

@@ -128,10 +128,11 @@ td {{ border: 1px solid var(--line); padding: .3rem .6rem; min-width: 10rem; fon
 td.done {{ border-left: 4px solid var(--done) }} td.waiting {{ opacity: .6 }}
 svg {{ display: block; width: 100%; height: {high}px }}
 svg path {{ fill: none; stroke: var(--done); stroke-width: 2; vector-effect: non-scaling-stroke }}
-li {{ overflow-wrap: anywhere }}
+li {{ overflow-wrap: anywhere }} a {{ color: var(--done) }}
 </style></head><body>
 <h1>{name}</h1><p id="lost" role="alert" hidden>rem-study watch has ended; what stands here is its last word.</p>
 <div id="live" aria-live="off">{live}</div>
+<p><a href="/report">The report so far</a>: winners, maps, methods, drawn when you open it.</p>
 <script>
 const ended = () => document.getElementById("state").dataset.ended === "true";
 async function look() {{
