@@ -40,7 +40,7 @@ PROGRAMS = (
 )
 
 NOT_HERE = {
-    r"^make (quickstart|test|lint|bench)": "makes an environment of 7 GB, and would run this very test; .ci/run does",
+    r"^make (quickstart|test|lint|bench|docs)": "makes an environment of 7 GB, or runs this very test; .ci/run does",
     r"^rem-study submit ": "needs a Ray head with its job server: tests/study/test_submit.py starts one",
     r"^ray (up|down|dashboard) ": "starts machines on AWS; cluster.yaml is validated by tests/test_cluster.py",
     r"^ray job ": "needs a job that was submitted: tests/study/test_submit.py",
@@ -58,6 +58,7 @@ NOT_HERE = {
     r"^rem-study launch .*data\.root=": "needs Fashion-MNIST or CIFAR-10, and hours",
     r"^python docs/tables\.py runs/fashion": "needs that study",
     r"^python docs/gpu_tables\.py": "needs a file of gpu_cells.py: tests/benchmarks/test_gpu_cells.py makes some",
+    r"^python docs/(site|make_notebook)\.py": "needs the extra `docs`: tests/test_docs_site.py",
     r"^python benchmarks/": "minutes to hours on a quiet machine",
     r"^(\.venv/bin/)?(python -m )?pytest": "would run this very test",
     r"^REM_STUDY_": "sets up what runs elsewhere",

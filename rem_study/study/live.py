@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
+from pathlib import Path
 
 from rem_study.spec import Study, cell_name
 from rem_study.storage import Folder, TrialKey
@@ -74,7 +75,7 @@ def _history(best: Sequence[float], needed: int) -> str:
     )
     told = f"best score after each of {len(best)} trials, now {best[-1]:.2f}" if best else "no score yet"
     drawn = f'<path d="{path}"/>' if best else ""
-    return f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{told}">{drawn}</svg>'
+    return f'<svg viewBox="0 0 {WIDE} {HIGH}" preserveAspectRatio="none" role="img" aria-label="{told}">{drawn}</svg>'
 
 
 def _height(value: float) -> str:
@@ -93,10 +94,13 @@ def _failures(seen: Glance) -> str:
 
 
 def has_ended(folder: Folder, seen: Glance) -> bool:
-    """Whether the last launch has written its manifest, which it does at its end, and nothing has come since."""
-    path = folder / "manifest.json"
-    if not path.is_file():
+    """Whether the last launch has written its manifest and then its report, which it does at its end, and nothing has
+    come since."""
+    path, report = folder / "manifest.json", folder / "report.html"
+    if not path.is_file() or not report.is_file():
         return False
+    if isinstance(path, Path) and isinstance(report, Path) and report.stat().st_mtime < path.stat().st_mtime:
+        return False  # of an earlier launch
     try:
         content = json.loads(path.read_text())
         began = datetime.strptime(content["launched"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
@@ -122,11 +126,13 @@ table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th {{ text-align: left; padding: .3rem .6rem; font-weight: 600 }}
 td {{ border: 1px solid var(--line); padding: .3rem .6rem; min-width: 10rem; font-variant-numeric: tabular-nums }}
 td.done {{ border-left: 4px solid var(--done) }} td.waiting {{ opacity: .6 }}
-svg {{ display: block; width: 100%; height: {high}px }} svg path {{ fill: none; stroke: var(--done); stroke-width: 2 }}
-li {{ overflow-wrap: anywhere }}
+svg {{ display: block; width: 100%; height: {high}px }}
+svg path {{ fill: none; stroke: var(--done); stroke-width: 2; vector-effect: non-scaling-stroke }}
+li {{ overflow-wrap: anywhere }} a {{ color: var(--done) }}
 </style></head><body>
 <h1>{name}</h1><p id="lost" role="alert" hidden>rem-study watch has ended; what stands here is its last word.</p>
 <div id="live" aria-live="off">{live}</div>
+<p><a href="/report">The report so far</a>: winners, maps, methods, drawn when you open it.</p>
 <script>
 const ended = () => document.getElementById("state").dataset.ended === "true";
 async function look() {{

@@ -34,7 +34,7 @@ class Watched:
     def __init__(self, folder: Folder, wait: float = WAIT) -> None:
         self.folder = folder
         self.read = threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._drawing = threading.Lock(), threading.Lock()
         self._wait = wait
         self._began = time.monotonic()
         self._next = 0.0
@@ -59,11 +59,14 @@ class Watched:
             return self._seen
 
     def report(self) -> str:
-        """The report as it is in the folder. Raises InputError."""
-        path = self.folder / "report.html"
-        if not path.is_file():
-            raise InputError(f"{path}: is written when the study has ended")
-        return path.read_text(encoding="utf-8")
+        """The report of what there is so far, marked as partial, one at a time; of a study that has ended, the one that
+        it wrote. Raises InputError."""
+        from rem_study.report.page import study_page
+
+        if self.ended:
+            return (self.folder / "report.html").read_text(encoding="utf-8")
+        with self._drawing:
+            return study_page(self.folder)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -26,6 +26,7 @@ from rem_study.cli import main
 from rem_study.spec.resolve import load_study
 from rem_study.storage.log import StudyLog
 from rem_study.study import watch
+from rem_study.study.live import has_ended
 
 STUDY = {
     "name": "toy",
@@ -106,13 +107,20 @@ def test_what_is_new_is_in_the_part_that_changes(server: watch._Server, folder: 
 
 
 def test_it_ends_when_the_launch_has_and_gives_the_report(server: watch._Server, folder: Path) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="503"):
-        got(server, "/report")
     ended(folder)
     time.sleep(watch.EVERY)
     assert 'data-ended="true"' in got(server, "/live") and not server.watched.read.is_set()
     assert got(server, "/report") == "<h1>the report</h1>"
     assert server.watched.read.is_set()
+
+
+def test_it_has_not_ended_before_the_report_is_there(server: watch._Server, folder: Path) -> None:
+    ended(folder)
+    report = folder / "report.html"
+    os.utime(report, (1, 1))  # of an earlier launch
+    assert not has_ended(folder, server.watched.now())
+    os.utime(report)
+    assert has_ended(folder, server.watched.now())
 
 
 def test_a_study_that_had_ended_may_be_gone_on_with_for_a_moment(folder: Path) -> None:
@@ -136,7 +144,7 @@ def test_a_taken_port_and_a_folder_that_is_no_study_are_one_line(server: watch._
 
 @pytest.mark.slow
 def test_in_a_browser_the_page_grows_while_a_study_runs_and_ends_as_its_report(tmp_path: Path) -> None:
-    words = ["launch", "smoke", "--root", str(tmp_path / "runs"), "--set", "budget.trials=4"]
+    words = ["launch", "smoke", "--root", str(tmp_path / "runs"), "--set", "budget.trials=12"]
     with _started(words, tmp_path / "launch.log") as launch:
         study = tmp_path / "runs" / "smoke"
         _until(lambda: (study / "study.yaml").is_file(), 120)
@@ -148,10 +156,14 @@ def test_in_a_browser_the_page_grows_while_a_study_runs_and_ends_as_its_report(t
                 browser.execute_script("window.untouched = true")
                 seen = _counts(browser, 1, 300)
                 _picture(browser, "watch")
+                with urllib.request.urlopen(f"{address}report", timeout=300) as answer:
+                    assert "<b>Partial.</b>" in answer.read().decode()
                 more = _counts(browser, seen + 1, 300)
                 assert more > seen and browser.execute_script("return window.untouched")  # in place, not loaded anew
                 _until(lambda: "/report" in browser.current_url, 300)
-                assert "smoke" in browser.title and launch.wait(60) == 0
+                _until(lambda: "smoke" in browser.title, 60)
+                _picture(browser, "watch-ended")
+                assert launch.wait(60) == 0
             assert watcher.wait(90) == 0
     told = (tmp_path / "watch.log").read_text()
     assert "the study has ended" in told and "report.html" in told
