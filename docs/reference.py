@@ -48,6 +48,7 @@ COLUMNS = {
     "carry_over": "of the original: how far flushing one half of all corrupted samples moves the other, 1 as far as "
     "the flushed one, 0 like the retained ones; what `diagnose` measures of a case; null where that told nothing, and "
     "of originals of an earlier version",
+    "compile_seconds": "of `seconds`, what compiling steps took (`compile` in the study file); null without",
     "memorised": "share of the corrupted training samples to which the original gives their wrong label",
     "healed": "share of the corrupted training samples that get their clean label, report split",
     "healed_discovered": "the same among the known ones",
