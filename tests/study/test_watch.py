@@ -101,17 +101,16 @@ def test_the_page_tells_the_grid_the_histories_and_the_failures(server: watch._S
 def test_what_is_new_is_in_the_part_that_changes(server: watch._Server, folder: Path) -> None:
     assert 'data-finished="2"' in got(server, "/live")
     grown(folder)
-    time.sleep(watch.EVERY)
-    part = got(server, "/live")
-    assert 'data-finished="3"' in part and "best score after each of 2 trials, now 0.90" in part
+    _until(lambda: 'data-finished="3"' in got(server, "/live"), 60)
+    assert "best score after each of 2 trials, now 0.90" in got(server, "/live")
 
 
 def test_it_ends_when_the_launch_has_and_gives_the_report(server: watch._Server, folder: Path) -> None:
     ended(folder)
-    time.sleep(watch.EVERY)
-    assert 'data-ended="true"' in got(server, "/live") and not server.watched.read.is_set()
+    _until(lambda: 'data-ended="true"' in got(server, "/live"), 60)
+    assert not server.watched.read.is_set()
     assert got(server, "/report") == "<h1>the report</h1>"
-    assert server.watched.read.is_set()
+    assert server.watched.read.wait(10)
 
 
 def test_it_has_not_ended_before_the_report_is_there(server: watch._Server, folder: Path) -> None:
