@@ -364,12 +364,15 @@ def watch(folder: Folder, port: int) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 def report(folder: Folder) -> None:
-    """Write FOLDER/report.html and FOLDER/figures/ from the tables.
+    """Write FOLDER/report.html and FOLDER/figures/ from the tables, or of a study that runs from what its log has.
 
     Example: rem-study report runs/quickstart
     """
+    import gc
+
     from rem_study.report.page import write_report
 
+    gc.disable()  # this process ends right after
     _say(write_report(folder))
 
 
