@@ -122,6 +122,9 @@ class Batch:
     labels: Tensor
     host_ids: Tensor
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 class CorruptedTrainingSet:
     """The training data as a method meets it: given labels, triggers in place, no clean label to be found.

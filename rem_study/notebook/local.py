@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.results import load_resolved
 from rem_study.spec import Configuration, Study, load_study
 
@@ -44,7 +44,8 @@ def run_trial(
     resolved = _resolved(study)
     space = resolved.spaces.get(method)
     if space is None:
-        raise InputError(f"{method}: the study has no such method; it has {', '.join(resolved.spaces)}")
+        meant = did_you_mean(method, resolved.spaces)
+        raise InputError(f"{method}: the study has no such method{meant}; it has {', '.join(resolved.spaces)}")
     trial = Trial(_cell(resolved, cell), method, space.complete(configuration or {}), replicate)
     with prepared_under(Path(originals).parent):
         row = run(resolved.spec, trial, OriginalStore(Path(originals)), device)
@@ -104,5 +105,5 @@ def _cell(study: Study, name: str) -> Any:
 
     cells = {cell.name: cell for cell in cells_of(study.spec)}
     if name not in cells:
-        raise InputError(f"{name}: the study has no such cell; it has {', '.join(cells)}")
+        raise InputError(f"{name}: the study has no such cell{did_you_mean(name, cells)}; it has {', '.join(cells)}")
     return cells[name]

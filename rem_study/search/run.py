@@ -1,17 +1,12 @@
-"""One Ray Tune run for the whole grid, and the Ray that it runs on."""
+"""One Ray Tune run for the whole grid."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +17,11 @@ from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from rem_study.errors import ClusterError, NotStartedError, StorageError
+from rem_study.errors import ClusterError, StorageError
 from rem_study.search.hindrance import Hindrances, Tell
 from rem_study.search.jobs import Job, OriginalJob
 from rem_study.search.plan import GridPlan
-from rem_study.search.room import remedy, telling_of_waits
+from rem_study.search.room import telling_of_waits
 from rem_study.search.worker import Worker
 from rem_study.spec import StudySpec
 from rem_study.spec.study import TrackingSpec
@@ -193,113 +188,6 @@ class GridSearcher(Searcher):
         """Nothing: see `save`."""
 
 
-NICENESS = "RAY_worker_niceness"
-"""How much nicer than Ray itself its workers are; Ray's own default is 15."""
-
-_STARTS = 3
-"""How often a local Ray is started before that is given up: on a busy machine it may miss deadlines of its own, which
-no setting moves."""
-
-
-@contextmanager
-def connected(address: str | None, keep_logs: Callable[[], bool]) -> Iterator[None]:
-    """Join the Ray cluster at `address`, or start a local one on loopback, without dashboard, while this holds.
-
-    A Ray that this process is connected to already is used as it is.
-
-    Args:
-        keep_logs: asked at the end whether the local Ray's logs, some MB in a folder of their own, are to stay; they
-            also stay where what runs inside raises.
-
-    Raises:
-        ClusterError: Ray cannot be reached.
-        NotStartedError: it cannot be started.
-    """
-    for name in (
-        "ray.tune",
-        "ray._private.authentication",
-    ):  # what matters in them reaches the study's own log
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        yield
-        return
-    for attempt in reversed(range(1 if address else _STARTS)):
-        try:
-            with nullcontext() if address else _on_loopback():
-                options = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-                ray.init(address=address or "local", logging_level=logging.WARNING, log_to_driver=False, **options)
-            break
-        except Exception as error:  # of many types; some are Exception itself
-            ray.shutdown()
-            if not attempt:
-                where = f"at {address} cannot be reached" if address else "cannot be started here"
-                if address and "RAY_AUTH_MODE" not in os.environ:
-                    where += " (if it asks for a token: RAY_AUTH_MODE=token)"
-                told = f"Ray {where}: {' '.join(str(error).split())}"[:500]
-                if address:
-                    raise ClusterError(told) from error
-                raise NotStartedError(f"{advice}. {told}" if (advice := remedy(repr(error))) else told) from error
-    session = Path(ray._private.worker._global_node.get_session_dir_path())
-    try:
-        with _ended_as_by_interrupt():
-            yield
-    finally:
-        ray.shutdown()
-    if address is None and not keep_logs():
-        _remove_sessions(session.parent)
-
-
-@contextmanager
-def _ended_as_by_interrupt() -> Iterator[None]:
-    """SIGTERM, which Ray would answer by aborting in the middle of its threads, is what Ctrl-C is."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _remove_sessions(folder: Path) -> None:
-    """The folders of this process's local Rays, of starts that failed too; what is still ending may write there yet."""
-    for _ in range(50):
-        left = list(folder.glob(f"session_*_{os.getpid()}"))
-        if not left:
-            return
-        for session in left:
-            shutil.rmtree(session, ignore_errors=True)
-        time.sleep(0.1)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Ray started inside listens on loopback only, and its workers run as nicely as this process.
-
-    Ray takes 127.0.0.1 for "find the outward address", and a node that has one listens on all of them. This switch,
-    made to spare macOS and Windows their firewalls' questions, leaves the loopback address as it is. At Ray's own
-    niceness (15) workers get next to nothing of a processor that does something else too.
-    """
-    constants = ray._private.ray_constants
-    name, before = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
-    changes = {name: "0"}
-    if NICENESS not in os.environ:
-        changes[NICENESS] = "0"
-    in_environment = {name: os.environ.get(name) for name in changes}
-    constants.ENABLE_RAY_CLUSTER = False  # here, and in what Ray starts
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-        for name, value in in_environment.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def slots(spec: StudySpec) -> int:
     """How many trials run at once: `resources.concurrent`, else what fits the cluster as it is now.
 
@@ -320,12 +208,14 @@ def run_grid(
     record: Callable[[dict[str, Any]], None],
     worker: type[Worker] = Worker,
     tell_hindrances: Tell = lambda lines: None,
+    scratch_in: Path | None = None,
 ) -> None:
     """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C).
 
     Args:
         worker: what runs in the actors.
         tell_hindrances: see `Tell`.
+        scratch_in: where Tune gets its folder; default: where temporary folders lie.
 
     Raises:
         StorageError: a worker cannot write what it has to.
@@ -343,7 +233,7 @@ def run_grid(
     hindrances = Hindrances(tell_hindrances)
     searcher = GridSearcher(plan, record, losses, hindrances.finished)
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
-    with tempfile.TemporaryDirectory(prefix="rem-study-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="rem-study-tune-", dir=scratch_in) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(worker, spec=untracked, originals=address(originals)), resources),
             tune_config=tune.TuneConfig(

@@ -18,6 +18,7 @@ from rem_study.storage.log import contents, summaries
 from rem_study.storage.records import Record, decode
 from rem_study.storage.rows import ResultKey, TrialKey, placed, result_key, trial_key
 from rem_study.storage.sound import flaw
+from rem_study.storage.study_id import OneStudy
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class History:
         earlier: what had been run before the study was last extended, whether or not it belongs to it now.
         extension: how often the study has been extended.
         extensions: the records of that: `changed`, `before` (study.yaml as it was) and `time`.
+        study_id: which its log's files begin with; None where none of them does, and at a glance.
     """
 
     rows: list[dict[str, Any]]
@@ -43,6 +45,7 @@ class History:
     earlier: Mapping[ResultKey, dict[str, Any]]
     extension: int
     extensions: list[Record]
+    study_id: str | None = None
 
     def extended(self, record: Record) -> History:
         """The history after the study was extended, as `record` says."""
@@ -78,7 +81,8 @@ def _put_together(folder: Folder, glance: bool) -> History:
     by_kind: dict[str, list[Record]] = {kind: [] for kind in ("original", "basis", "extended")}
     pruned: set[TrialKey] = set()
     extension = 0
-    for record in summaries(folder, damaged) if glance else decode(contents(folder, damaged)):
+    study = OneStudy(folder)
+    for record in summaries(folder, damaged) if glance else decode(contents(folder, damaged, study)):
         if wrong := flaw(record):
             damaged.append(f"{folder}: a record that no launch has written ({wrong}) is ignored")
             continue
@@ -109,6 +113,7 @@ def _put_together(folder: Folder, glance: bool) -> History:
         earlier=earlier,
         extension=extension,
         extensions=by_kind["extended"],
+        study_id=study.known,
     )
 
 

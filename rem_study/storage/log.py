@@ -18,6 +18,7 @@ from rem_study.errors import InputError, StorageError
 from rem_study.storage import object_store, summary
 from rem_study.storage.folder import Folder, ObjectPath, remove_partial, require_no_links
 from rem_study.storage.records import Record, content_of, decode, encode
+from rem_study.storage.study_id import OneStudy, begins, header, is_header
 
 
 class StudyLog:
@@ -26,10 +27,15 @@ class StudyLog:
 
     Args:
         holds: raises StorageError unless the study's folder is still held (see `locked`).
+        study_id: what each file is to begin with; nothing where it is None.
     """
 
-    def __init__(self, folder: Folder, holds: Callable[[], None] = lambda: None) -> None:
-        self._lines = _Segment(folder, holds) if isinstance(folder, Path) else object_store.ObjectLog(folder)
+    def __init__(self, folder: Folder, holds: Callable[[], None] = lambda: None, study_id: str | None = None) -> None:
+        first = None if study_id is None else header(study_id)
+        if isinstance(folder, Path):
+            self._lines: _Segment | object_store.ObjectLog = _Segment(folder, holds, first)
+        else:
+            self._lines = object_store.ObjectLog(folder, None if first is None else encode(first))
 
     def append(self, record: Record) -> None:
         """Write one record.
@@ -52,8 +58,8 @@ class StudyLog:
 class _Segment:
     """A file that one launch appends to, so that nothing is ever appended behind a line that a kill has torn."""
 
-    def __init__(self, folder: Path, holds: Callable[[], None]) -> None:
-        self._folder, self._holds = folder, holds
+    def __init__(self, folder: Path, holds: Callable[[], None], first: Record | None) -> None:
+        self._folder, self._holds, self._first = folder, holds, first
         self._before = {path: _identity(path.stat(), True) for path in segments(folder)}
         self._file: IO[bytes] | None = None
         self._summary: summary.Summary | None = None
@@ -65,16 +71,22 @@ class _Segment:
             number = 1 + max((int(path.stem) for path in segments(self._folder)), default=0)
             self._file = open(self._folder / f"{number:05d}.jsonl", "xb", buffering=0)  # noqa: SIM115
             self._summary = summary.Summary(Path(self._file.name))
+        if self._first is not None:
+            begin, self._first = self._first, None
+            self._write(self._file, encode(begin), begin)
+        self._write(self._file, line, record)
+
+    def _write(self, file: IO[bytes], line: bytes, record: Record) -> None:
         self._check_own()
-        whole = self._file.tell()
+        whole = file.tell()
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
-            os.fsync(self._file.fileno())
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+            os.fsync(file.fileno())
         except OSError as error:
-            error.filename = self._file.name
-            self._file.truncate(whole)
-            self._file.seek(whole)
+            error.filename = file.name
+            file.truncate(whole)
+            file.seek(whole)
             raise
         if self._summary is not None:
             self._summary.add(line, record)
@@ -139,15 +151,21 @@ def read_log(folder: Folder) -> tuple[list[Record], list[str]]:
     return [json.loads(content) for content in contents(folder, damaged)], damaged
 
 
-def contents(folder: Folder, damaged: list[str]) -> Iterator[bytes]:
-    """The JSON of each whole record in order; `damaged` gets one line for each damaged one. Raises OSError."""
+def contents(folder: Folder, damaged: list[str], study: OneStudy | None = None) -> Iterator[bytes]:
+    """The JSON of each whole record in order; `damaged` gets one line for each damaged one.
+
+    Raises:
+        OSError: a file cannot be read.
+        InputError: a file is another study's.
+    """
+    study = study or OneStudy(folder)
     if isinstance(folder, ObjectPath):
         for place, content in object_store.segments(folder):
-            yield from whole(place, io.BytesIO(content), damaged)
+            yield from whole(place, io.BytesIO(content), damaged, study)
         return
     for path in segments(folder):
         with open(path, "rb") as file:
-            yield from whole(path, file, damaged)
+            yield from whole(path, file, damaged, study)
 
 
 def summaries(folder: Folder, damaged: list[str]) -> Iterator[Record]:
@@ -155,12 +173,15 @@ def summaries(folder: Folder, damaged: list[str]) -> Iterator[Record]:
     if isinstance(folder, ObjectPath):
         yield from map(summary.summarised, decode(contents(folder, damaged)))
         return
+    study = OneStudy(folder)
     for path in segments(folder):
         known, size = summary.read(path)
-        yield from known
+        if known:
+            study.require(path, known[0])
+            yield from known[1:] if is_header(known[0]) else known
         with open(path, "rb") as file:
             file.seek(size)
-            yield from map(summary.summarised, decode(whole(path, file, damaged, first=1 + len(known))))
+            yield from map(summary.summarised, decode(whole(path, file, damaged, study, first=1 + len(known))))
 
 
 def summarise(folder: Folder) -> None:
@@ -170,7 +191,7 @@ def summarise(folder: Folder) -> None:
             summary.summarise(path)
 
 
-def whole(path: Folder, file: IO[bytes], damaged: list[str], first: int = 1) -> Iterator[bytes]:
+def whole(path: Folder, file: IO[bytes], damaged: list[str], study: OneStudy, first: int = 1) -> Iterator[bytes]:
     """The JSON of each whole record of a segment, read from line `first` on, which is where `file` stands."""
     for number, line in enumerate(file, start=first):
         if not line.endswith(b"\n"):
@@ -178,7 +199,10 @@ def whole(path: Folder, file: IO[bytes], damaged: list[str], first: int = 1) -> 
         content = content_of(line[:-1])
         if content is None:
             damaged.append(f"{path}: line {number} is damaged and is ignored; what it held will run again")
-        else:
+            continue
+        if number == 1 and object_store.is_first(path):
+            study.require(path, content)
+        if number > 1 or not begins(content):
             yield content
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from rem_study.errors import ClusterError, InputError
-from rem_study.storage.folder import ObjectPath
+from rem_study.storage.folder import Folder, ObjectPath
 
 BEAT = 5.0
 """Seconds between two renewals of the lock."""
@@ -39,8 +39,9 @@ class ObjectLog:
     first of equal records.
     """
 
-    def __init__(self, folder: ObjectPath) -> None:
-        self._folder = folder
+    def __init__(self, folder: ObjectPath, first: bytes | None = None) -> None:
+        """`first` is the line that each launch's part of the log begins with, if there is to be one."""
+        self._folder, self._first = folder, first
         self._launch = 0
         self._parts = 0
 
@@ -50,6 +51,11 @@ class ObjectLog:
             self.close()
         if not self._launch:
             self._launch = 1 + max((launch for launch, _ in _numbered(self._folder)), default=0)
+        if self._first is not None and not self._parts:
+            self._create(self._first)
+        self._create(line)
+
+    def _create(self, line: bytes) -> None:
         part = self._folder / f"{self._launch:05d}-{self._parts:06d}.jsonl"
         try:
             part.create(line)
@@ -76,6 +82,11 @@ def segments(folder: ObjectPath) -> list[tuple[ObjectPath, bytes]]:
             return list(zip(paths, _read(paths), strict=True))
         except FileNotFoundError:  # a launch has merged some meanwhile
             continue
+
+
+def is_first(path: Folder) -> bool:
+    """Whether this file of a log, on a disk or in a store, begins a launch's part of it."""
+    return "-" not in path.stem or path.stem.endswith("-000000")
 
 
 def _read(paths: Sequence[ObjectPath]) -> list[bytes]:

@@ -29,6 +29,14 @@ _SHARED = (
     "study",
 )
 
+_OFTEN_EQUAL = (
+    ("score_healed", "healed"),
+    ("score_utility", "utility"),
+    ("test_accuracy", "utility"),
+    ("score_oracle", "score"),
+    ("utility_x_healed", "score"),
+)
+
 
 def encode(record: Record) -> bytes:
     """One line: eight hexadecimal digits of CRC-32, a space, JSON."""
@@ -54,10 +62,23 @@ def decode(contents: Iterable[bytes]) -> Iterator[Record]:
                 continue
             if curves is not None:
                 record["curves"] = curves.decode()
-            for name in _SHARED:  # the same few texts in all of them
-                if isinstance(text := record.get(name), str):
-                    record[name] = known.setdefault(text, text)
+            _share(record, known)
             yield record
+
+
+def _share(record: Record, known: dict[str, str]) -> None:
+    """Keep each text once for all records, and each number once in a record: half of a large log's memory."""
+    for name in _SHARED:
+        if isinstance(text := record.get(name), str):
+            record[name] = known.setdefault(text, text)
+    if isinstance(config := record.get("config"), dict):
+        for name, value in config.items():
+            if isinstance(value, str):
+                config[name] = known.setdefault(value, value)
+    for name, other in _OFTEN_EQUAL:
+        value = record.get(other)
+        if isinstance(value, float) and record.get(name) == value:
+            record[name] = value
 
 
 def _parse(texts: list[bytes]) -> list[Any]:

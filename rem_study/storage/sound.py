@@ -6,7 +6,7 @@ from typing import Any
 
 _PLACE = {"cell": str, "method": str, "phase": str, "trial": int}
 _NEEDED: dict[str, dict[str, Any]] = {
-    "replicate": {**_PLACE, "replicate": int},
+    "replicate": {**_PLACE, "replicate": int, "state": str, "end_time": int},
     "kept": {**_PLACE, "replicate": int, "proposed_by": str, "extension": int},
     "pruned": _PLACE,
     "original": {"corruption": str, "replicate": int},

@@ -10,9 +10,10 @@ from rem_study.data.survey import Survey
 from rem_study.search.race import longest_race
 from rem_study.search.room import lacking
 from rem_study.shown import duration
-from rem_study.spec import load_study
+from rem_study.spec import Study, load_study
 from rem_study.storage import Folder
-from rem_study.study.preflight import preflight, surveyed_data
+from rem_study.study.cost import passes, told_cost
+from rem_study.study.preflight import preflight, preflight_without_data, surveyed_data
 
 
 def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None) -> str:
@@ -23,10 +24,15 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
             all are decoded.
     """
     study = load_study(path, overrides)
-    with prepared_under(root):
-        surveyed = surveyed_data(study, str(path))
-        notes = preflight(study, str(path), surveyed.stand_in if surveyed else None)
     spec = study.spec
+    surveyed = None
+    if there := spec.data.are_there():
+        with prepared_under(root):
+            surveyed = surveyed_data(study, str(path))
+            notes = preflight(study, str(path), surveyed.stand_in if surveyed else None)
+    else:
+        preflight_without_data(study, str(path))
+        notes = [_absent(study)]
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
     originals = f"{'at most ' if spec.race.replicates else ''}{len(spec.corruptions) * spec.confirmed.stop}"
@@ -47,7 +53,7 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
         racing = longest_race(challengers, spec.race.replicates)
         runs = cells * (a_cell * replicates + racing + confirmed * fresh)
         rows += runs
-        epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        epochs += runs * passes(method, space.defaults, spec.original.epochs)
         again = f", at most {challengers} race the default" if challengers else ""
         again += f", then {confirmed} on fresh replicates" if confirmed else ""
         lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
@@ -55,9 +61,7 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
     most = "at most" if spec.race.replicates else "about"
     lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
-    lines.append(
-        f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
-    )
+    lines.append(f"cost       {most} {told_cost(study, epochs, there)}")
     lines += [] if surveyed is None else [_data(surveyed)]
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):
@@ -76,3 +80,9 @@ def _data(found: Survey) -> str:
         f"data       {counts} images of {shape}, not prepared yet; the launch will: about {duration(found.seconds)} on "
         f"{cores()} cores, {size} in {found.folder.parent} (from {found.sampled} of them)"
     )
+
+
+def _absent(study: Study) -> str:
+    data = study.spec.data
+    fetched = ", which a launch fetches" if data.download else ""
+    return f"data.root: {data.root} has no {data.name} images{fetched}: what they alone can tell was not checked"

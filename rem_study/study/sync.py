@@ -12,25 +12,27 @@ from rem_study.results.write import selections
 from rem_study.storage import Folder, TrialKey, locked, read_history
 from rem_study.storage.folder import storage
 from rem_study.storage.log import summarise
+from rem_study.study.about import about
 from rem_study.study.derive import write_derived
-from rem_study.study.launch import STUDY_TAGS
 from rem_study.study.replay import replay
 from rem_study.tracking import Selection, tracking_place
+from rem_study.tracking.patience import IN_ALL, Patience
 from rem_study.tracking.sync import sync as write
 
 
-def sync(folder: Folder, force: bool = False) -> int:
+def sync(folder: Folder, force: bool = False, timeout: float = IN_ALL) -> int:
     """Bring MLflow, the tables and the report level with the log in `folder`.
 
     Args:
         force: even where the tables have results that the log lacks.
+        timeout: seconds that MLflow may take in all; one answer may take `rem_study.tracking.patience.SILENCE`.
 
     Returns:
         how many replicates were missing in MLflow.
 
     Raises:
         InputError: not a study's folder, or a launch of it is running.
-        TrackingError: MLflow cannot be written; the tables have been, without its run ids.
+        TrackingError: MLflow cannot be written, or not in time; the tables have been, without its run ids.
         StorageError: the folder cannot be written, or its log lacks what the tables have.
     """
     study = load_resolved(folder)
@@ -64,10 +66,11 @@ def sync(folder: Folder, force: bool = False) -> int:
                 study.spec.name,
                 rows,
                 states=states,
-                study_tags=STUDY_TAGS,
+                about=about(study, history.basis),
                 derived=derive,
                 status="FINISHED" if plan.done() else "KILLED",
                 extended=history.extension > 0,
+                patience=Patience(place.uri, in_all=timeout),
             )
         except TrackingError:
             derive({})

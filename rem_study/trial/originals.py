@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import math
+import statistics
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from rem_study.data import given as given_module
 from rem_study.data.corruption import draw_corruption, fresh_samples
 from rem_study.data.dataset import report_half
 from rem_study.data.processes import FindGroup, Group, whole_class
+from rem_study.errors import UnlearningError
 from rem_study.models import SplitNetwork, build_model
 from rem_study.seeds import derive_seed, generator, seeded
 from rem_study.spec import StudySpec
@@ -31,6 +33,7 @@ from rem_study.storage.canonical import canonical_json
 from rem_study.training import (
     BatchLoader,
     accuracy,
+    compiling,
     computing_in,
     given_label_accuracy,
     predict,
@@ -39,10 +42,13 @@ from rem_study.training import (
 )
 from rem_study.trial.code import code_fingerprint
 from rem_study.trial.semantic import group_alike
+from rem_study.unlearning import UnlearningTask
+from rem_study.unlearning.carry_over import carry_over
 
 log = logging.getLogger(__name__)
 
 _IN_MEMORY = 16
+_SPLITS = 2  # of the corrupted samples, for the carry-over
 
 
 @dataclass(frozen=True)
@@ -152,8 +158,9 @@ class Original:
     Attributes:
         state: its state dict, on the CPU; treat as read-only.
         facts: `regularity` (share of fresh corrupted samples given the corrupted label; None where there are
-            none), `memorised` (share of the
-            training samples' wrong labels it gives), `test_accuracy`, `sample_passes`.
+            none), `carry_over` (from one half of all corrupted samples to the other, see `unlearning.carry_over`; None
+            where the flush told nothing; originals of earlier versions lack it), `memorised` (share of the training
+            samples' wrong labels it gives), `train_accuracy`, `test_accuracy`, `sample_passes`.
     """
 
     state: dict[str, torch.Tensor]
@@ -262,8 +269,31 @@ def train_original(setting: Setting) -> Original:
             "train_accuracy": given_label_accuracy(network, training_set, everything),
             "test_accuracy": accuracy(test_predictions(network, dataset), dataset.test_labels),
             "sample_passes": passes,
+            "carry_over": _carry_over(setting, network, training_set, corruption),
         }
     return Original({name: value.cpu() for name, value in network.state_dict().items()}, facts)
+
+
+def _carry_over(
+    setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, corruption: Corruption
+) -> float | None:
+    corrupted = torch.zeros(len(training_set), dtype=torch.bool)
+    corrupted[corruption.ids] = True
+    task = UnlearningTask(
+        network=network,
+        data=training_set,
+        forget_ids=corrupted.nonzero().squeeze(1).to(training_set.device),
+        retain_ids=(~corrupted).nonzero().squeeze(1).to(training_set.device),
+        recipe=setting.spec.original,
+        seed=derive_seed("carry-over", setting.spec.seed, setting.replicate),
+        fresh_network=lambda: setting.fresh_network("retrain"),
+        precision=setting.spec.precision,
+    )
+    try:
+        carried = carry_over(task, _SPLITS)
+    except UnlearningError:
+        return None  # the flush broke: it told nothing
+    return statistics.fmean(carried) if carried else None
 
 
 def _train(setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, purpose: str) -> int:
@@ -271,5 +301,5 @@ def _train(setting: Setting, network: nn.Module, training_set: CorruptedTraining
     everything = torch.arange(len(training_set), device=training_set.device)
     rng = generator(purpose, setting.spec.seed, setting.replicate)
     loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate), compiling(setting.spec.compile):
         return train_classifier(network, loader, setting.spec.original)

@@ -106,6 +106,7 @@ def pose(spec: StudySpec, cell: Cell, replicate: int, originals: OriginalStore, 
         corrupted_ids=corruption.ids.to(data.device),
         cell_cache=_CELL_CACHES.of((setting.key(), cell.discovery_rate, device)),
         precision=spec.precision,
+        compile=spec.compile,
     )
     return PosedTask(task, setting, corruption, original)
 
@@ -135,6 +136,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         "regularity": posed.original.facts["regularity"],
         "regularity_rank": trial.cell.corruption.regularity_rank,
         "memorised": posed.original.facts["memorised"],
+        "carry_over": posed.original.facts.get("carry_over"),
         "state": "complete",
         "error": None,
         "curves": None,

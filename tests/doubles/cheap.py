@@ -189,5 +189,7 @@ if __name__ == "__main__":
     from rem_study.study import launch as study
 
     real = study.launch
-    study.launch = lambda *arguments: real(*arguments, worker=cheap.Cheap)  # the command line, with the cheap worker
+    study.launch = lambda *given, **named: real(
+        *given, **named, worker=cheap.Cheap
+    )  # the command line, with the cheap worker
     cli.main(["launch", *sys.argv[1:]])

@@ -21,7 +21,10 @@ import pytest
 from doubles.toy_study import SCORES, study_rows, write_study
 
 from rem_study.report import page as report
+from rem_study.results.write import selections
+from rem_study.tracking import About
 from rem_study.tracking.sync import sync
+from rem_study.tracking.views import runs_link
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +58,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report.write_report(folder)
     rows = [row | {"start_time": 1_760_000_000_000, "end_time": 1_760_000_001_000} for row in study_rows()]
     files = [folder / "report.html", folder / "figures"]
-    sync(f"sqlite:///{folder / 'mlflow.db'}", "toy", rows, derived=lambda run_ids: ((), files))
+    about = About(methods=["npo", "rem"], hyperparameters=["lr"], data="digits", fingerprint="0123456789abcdef")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    sync(uri, "toy", rows, about=about, derived=lambda run_ids: (selections(folder, rows), files))
     return folder
 
 
@@ -171,19 +176,71 @@ def test_mlflow_groups_runs_by_cell_and_shows_the_report(browser: Any, mlflow_ui
     experiment = client.get_experiment_by_name("toy").experiment_id
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs")
     wait_for(lambda: "toy" in names(browser))
-    assert not {"poison@0.1", "rem #0 · poison@0.1"} & set(names(browser))
+    assert not {"poison@0.1", "rem #0 @0.1 poison"} & set(names(browser))
     wait_for(lambda: expand(browser, "toy"))
     wait_for(lambda: {f"{corruption}@{rate:g}" for corruption, rate in SCORES} <= set(names(browser)))
     wait_for(lambda: expand(browser, "poison@0.1"))
-    wait_for(lambda: "rem #1 · poison@0.1" in names(browser))
+    wait_for(lambda: "rem #1 @0.1 poison" in names(browser))
     picture(browser, "mlflow-runs")
-    assert {name for name in names(browser) if "·" in name} == {
-        f"{method} #{trial} · poison@0.1" for method in ("npo", "rem") for trial in (0, 1)
+    assert {name for name in names(browser) if "#" in name} == {
+        f"{method} #{trial} @0.1 poison" for method in ("npo", "rem") for trial in (0, 1)
     }
     run = next(r for r in client.search_runs([experiment]) if "mlflow.parentRunId" not in r.data.tags)
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
     wait_for(lambda: "report.html" in body(browser))
     picture(browser, "mlflow-artifacts")
+
+
+def open_view(browser: Any, mlflow_ui: str, folder: Path, view: str) -> None:
+    from mlflow import MlflowClient
+
+    experiment = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_experiment_by_name("toy").experiment_id
+    browser.get(f"{mlflow_ui}/version")  # MLflow opens its assistant over a quarter of the page, once a browser
+    browser.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    browser.get("about:blank")
+    browser.get(f"{mlflow_ui}/{runs_link(experiment, view)}")
+    wait_for(lambda: rows(browser))
+
+
+def column(browser: Any, name: str) -> list[str]:
+    """The cells of a column, from above."""
+    cells = shown(browser, f"[col-id='{name}'][role='gridcell']")
+    return [cell.text for cell in sorted(cells, key=lambda cell: cell.rect["y"])]
+
+
+def test_selected_opens_flat_and_sorted_by_what_is_reported(browser: Any, mlflow_ui: str, folder: Path) -> None:
+    open_view(browser, mlflow_ui, folder, "Selected")
+    scores = wait_for(lambda: column(browser, "metrics.`reported/utility_x_healed`"))
+    picture(browser, "mlflow-selected")
+    values = [float(score) for score in scores]
+    assert len(values) > 4 and values == sorted(values, reverse=True)
+    assert not shown(browser, "button[data-component-id*='runnamecellrenderer']")  # nothing to unfold
+    assert column(browser, "metrics.`reported/healed`") and "Model training" in body(browser)
+    assert all(name.split()[0] in ("rem", "npo") for name in names(browser))
+
+
+def test_by_cell_has_a_line_a_cell_with_who_has_won_it(browser: Any, mlflow_ui: str, folder: Path) -> None:
+    open_view(browser, mlflow_ui, folder, "By cell")
+    picture(browser, "mlflow-by-cell")
+    assert set(names(browser)) == {f"{corruption}@{rate:g}" for corruption, rate in SCORES}
+    assert set(column(browser, "tags.`winner`")) <= {"rem", "npo", "level", "not decided"}
+    best = [float(score) for score in column(browser, "metrics.`utility_x_healed`")]
+    assert best == sorted(best, reverse=True)
+
+
+def test_rem_and_its_rivals_are_a_line_a_method(browser: Any, mlflow_ui: str, folder: Path) -> None:
+    open_view(browser, mlflow_ui, folder, "REM and its rivals")
+    found = wait_for(lambda: column(browser, "metrics.`reported/utility_x_healed`"))
+    picture(browser, "mlflow-rivals")
+    assert len(found) == 2 and all("average" in text for text in found)
+    assert all(any(f"Group: {method}" in cell.text for cell in rows(browser)) for method in ("rem", "npo"))
+
+
+def test_failures_show_their_errors(browser: Any, mlflow_ui: str, folder: Path) -> None:
+    failed = {row["error"] for row in study_rows() if row["state"] == "failed"}
+    open_view(browser, mlflow_ui, folder, "Failures")
+    picture(browser, "mlflow-failures")
+    assert failed and set(column(browser, "tags.`error`")) == {str(error) for error in failed}
 
 
 def rows(browser: Any) -> list[Any]:

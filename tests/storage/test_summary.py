@@ -38,7 +38,7 @@ def assert_glance_agrees(folder: Path) -> None:
 def test_a_glance_says_what_the_log_says_without_reading_its_records(folder, monkeypatch):
     assert_glance_agrees(folder)
     expected = told(read_history(folder))
-    monkeypatch.setattr("rem_study.storage.log.whole", lambda path, file, damaged, first=1: iter(()))
+    monkeypatch.setattr("rem_study.storage.log.whole", lambda path, file, damaged, study, first=1: iter(()))
     assert told(read_history(folder, glance=True)) == expected
 
 

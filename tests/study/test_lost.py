@@ -1,5 +1,8 @@
 """A table is never written that has less than the one that is there, unless it is asked for."""
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import yaml
+from doubles.toy_study import study_rows
 
 from rem_study.errors import InputError, StorageError
 from rem_study.results.columns import TRIALS_SCHEMA
@@ -123,3 +127,22 @@ def test_a_long_resumption_says_how_far_it_is(capsys, monkeypatch):
     said.at(4)
     said.close()
     assert capsys.readouterr().err == "reading the log: 4 trials gone through (10 replicates)\n"
+
+
+def test_a_silent_server_costs_the_tables_nothing_and_says_what_is_left(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts; nobody answers
+        content = yaml.safe_load((folder / "study.yaml").read_text())
+        content["tracking"] = {"uri": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        (folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (folder / "trials.parquet").unlink()
+        removed(folder)
+        log = StudyLog(folder / "log")
+        (row,) = [row for row in study_rows() if (row["cell"], row["method"], row["trial"]) == ("poison@0.5", "rem", 0)]
+        row |= {"config": load_study(folder / "toy.yaml").spaces["rem"].defaults, "start_time": 1, "end_time": 2}
+        log.append({"kind": "replicate", **row})
+        log.close()
+        command = [sys.executable, "-m", "rem_study.cli", "sync", str(folder), "--timeout", "2"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert told.returncode == 1
+    assert "left: 1 of 1 replicates" in told.stderr and len(told.stderr.splitlines()) == 1, told.stderr
+    assert (folder / "trials.parquet").exists()

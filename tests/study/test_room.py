@@ -73,7 +73,7 @@ def test_on_a_ray_without_such_a_node_the_wait_is_told_of(local_ray, capfd) -> N
 @pytest.mark.slow
 def test_workers_of_a_local_ray_are_as_nice_as_the_launch() -> None:
     code = (
-        "import os, ray; from rem_study.search.run import connected\n"
+        "import os, ray; from rem_study.search.connection import connected\n"
         "with connected(None, lambda: False):\n"
         "    print(os.nice(0), ray.get(ray.remote(lambda: os.nice(0)).remote()), 'RAY_worker_niceness' in os.environ)"
     )

@@ -35,7 +35,9 @@ class Place:
     def assert_clean(self) -> None:
         """No process of a launch lives, nor is a session, a scratch file, a descriptor or a shared segment left."""
         wait_until(lambda: not self._processes(), seconds=20, pause=0.1)
-        assert [path for path in self.folder.rglob("*") if path.name.startswith(("session_2", "rem-study"))] == []
+        assert [
+            path for path in self.folder.rglob("*") if path.name.startswith(("session_2", "ray-", "rem-study"))
+        ] == []
         assert self._open() == self._descriptors
         assert self._shared_memory() <= self._shared
 
