@@ -8,7 +8,7 @@ process of its own:
 - `prepare`: the images decoded, resized and written, by all cores;
 - `check`: `rem-study check` before and after that;
 - `worker`: what a worker does before its first batch, the set prepared: import, open, the first 512 images;
-- `rate`: images/s of decoding and resizing all of them, against torchvision's ImageFolder with as many DataLoader
+- `rate`: images/s of decoding and resizing 5,000 of them, against torchvision's ImageFolder with as many DataLoader
   workers as there are cores; in turns, `--rounds` times; the median of the ratios is what counts on a busy machine;
 - `memory`: a driver and `--workers` workers that each go through the whole set: the sum of their resident memory in
   which a page that several share counts once (PSS), and of what each has alone.
@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -32,6 +34,8 @@ from common import ROOT
 
 PARTS = ("make", "check", "prepare", "checked", "worker", "rate", "memory")
 MIB = 2**20
+RATED = 5_000
+"""Images that rates are taken from."""
 
 
 def make(folder: Path, images: int) -> None:
@@ -104,9 +108,8 @@ def measured(command: list[str], code: Path) -> str:
 
 
 def rates(folder: Path, size: int, rounds: int) -> None:
-    """Images/s of ours and of torchvision's, by turns over the training part."""
-    import torch
-    from torch.utils.data import DataLoader
+    """Images/s, and images a second of CPU, of ours and of torchvision's, by turns over the same part of the images."""
+    from torch.utils.data import DataLoader, Subset
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
@@ -115,19 +118,37 @@ def rates(folder: Path, size: int, rounds: int) -> None:
     from rem_study.spec import DataSpec
 
     transform = v2.Compose([v2.Resize((size, size), antialias=True), v2.PILToTensor()])
-    theirs = DataLoader(ImageFolder(str(folder / "train"), transform), batch_size=64, num_workers=cores())
+    everything = ImageFolder(str(folder / "train"), transform)
+    step = max(1, len(everything) // RATED)
+    theirs = DataLoader(Subset(everything, range(0, len(everything), step)), batch_size=64, num_workers=cores())
     spec = DataSpec(name="folder", root=str(folder), image_size=size)
     part = list_folder(folder, spec).train
+
+    def ours() -> int:
+        return sum(len(some.images) for some in in_order(part.sample(RATED)))
+
+    def as_torchvision() -> int:
+        return sum(len(images) for images, _ in theirs)
+
     ratios = []
     for _ in range(rounds):
-        seconds = []
-        for batches in (lambda: (some.images for some in in_order(part.jobs())), lambda: (x for x, _ in iter(theirs))):
-            began = time.perf_counter()
-            seen = sum(len(torch.as_tensor(batch)) for batch in batches())
-            seconds.append(time.perf_counter() - began)
-        ratios.append(seconds[1] / seconds[0])
-        print(f"  {seen / seconds[0]:.0f} against {seen / seconds[1]:.0f} images/s: {ratios[-1]:.2f}", flush=True)
-    print(f"rate: {statistics.median(ratios):.2f} of torchvision's with {cores()} loader workers")
+        (wall, cpu), (other_wall, other_cpu) = (_timed(read) for read in (ours, as_torchvision))
+        ratios.append((wall / other_wall, cpu / other_cpu))
+        print(f"  {wall:.0f} against {other_wall:.0f} images/s, {cpu:.0f} against {other_cpu:.0f} a second of CPU")
+    wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
+    print(f"rate: {wall:.2f} of torchvision's with {cores()} loader workers; by CPU time {cpu:.2f}", flush=True)
+
+
+def _timed(read: Callable[[], int]) -> tuple[float, float]:
+    """Images that `read` reads a second, and a second of CPU, of its child processes too."""
+
+    def cpu() -> float:
+        both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(one.ru_utime + one.ru_stime for one in both)
+
+    began, used = time.perf_counter(), cpu()
+    count = read()
+    return count / (time.perf_counter() - began), count / (cpu() - used)
 
 
 def memory(script: str, workers: int, code: Path) -> None:

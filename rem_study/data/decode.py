@@ -50,16 +50,16 @@ def _decode(place: str, content: bytes, taken: Taken) -> np.ndarray:
             if image.mode in ("P", "PA") and _is_grey(image):
                 taken.count("palette", place)
                 grey = True
-            array = np.array(image.convert("RGB") if image.mode in ("P", "PA") or not grey else image.convert("L"))
+            mode = "RGB" if image.mode in ("P", "PA") or not grey else "L"
+            bands = (image if image.mode == mode else image.convert(mode)).split()
+            array = np.stack([np.asarray(band) for band in bands])
     except InputError:
         raise
     except UnidentifiedImageError:
         raise broken(place, f"cannot identify image file{_guess(content)}") from None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, DecompressionBombError, ...
         raise broken(place, reason(error)) from None
-    if array.ndim == 3 and grey:
-        array = array[..., 0]
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return array[:1] if grey else array
 
 
 def _from_16_bits(place: str, image: Any, taken: Taken) -> np.ndarray:
