@@ -211,11 +211,12 @@ def _again() -> str:
 
 @main.command()
 @_study_options
-def check(study: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--measure", is_flag=True, help="Train for 5 seconds on the device at hand, and estimate hours from it.")
+def check(study: Path, overrides: tuple[str, ...], measure: bool) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
     from rem_study.study.check import describe
 
-    _say(describe(study, overrides))
+    _say(describe(study, overrides, measure))
 
 
 @main.command()

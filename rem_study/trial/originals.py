@@ -114,7 +114,8 @@ class Setting:
             network = SplitNetwork(network, recipe.p_gen, recipe.p_mem, recipe.p_mem, mask_seed)
         elif isinstance(recipe, HalfCapacityRecipeSpec):
             network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
-        return network.to(images.device)
+        network = network.to(images.device)
+        return network.to(memory_format=torch.channels_last) if images.is_cuda else network  # docs/benchmarks.md
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks run in the study's precision."""
