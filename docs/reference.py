@@ -72,6 +72,7 @@ COLUMNS = {
     "epochs": "that the method took",
     "sample_passes": "samples taken forward and backward through a network, originals not counted",
     "seconds": "wall time of unlearning and evaluation",
+    "compile_seconds": "of these, what PyTorch's compiler took in this worker (`compile`); null where it is none",
     "curves": "JSON, by name one value an epoch (REM: accuracy on the wrong labels along each path)",
     "mlflow_run_id": "of the trial's run",
     "error": "why it failed, one line",
