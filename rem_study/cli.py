@@ -318,14 +318,15 @@ def doctor(root: Path, port: int) -> None:
 @main.command()
 @_study_options
 @_prepared_option
-def check(study: Path, overrides: tuple[str, ...], root: Folder) -> None:
+@click.option("--measure", is_flag=True, help="Time 5 seconds of training, compiled as the study asks, not half a one.")
+def check(study: Path, overrides: tuple[str, ...], root: Folder, measure: bool) -> None:
     """Validate the study file STUDY; print its cells, trials, originals and a cost estimate.
 
     Example: rem-study check quickstart --set budget.trials=20
     """
     from rem_study.study.check import describe
 
-    _say(describe(study, overrides, root))
+    _say(describe(study, overrides, root, measure))
 
 
 @main.command()

@@ -16,12 +16,13 @@ from rem_study.study.cost import passes, told_cost
 from rem_study.study.preflight import preflight, preflight_without_data, surveyed_data
 
 
-def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None) -> str:
+def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None, measure: bool = False) -> str:
     """A few lines for the terminal. Raises InputError if the study cannot run.
 
     Args:
         root: where prepared images are looked for; where there are none, a few are decoded and none is written. None:
             all are decoded.
+        measure: estimate the cost from some seconds of training.
     """
     study = load_study(path, overrides)
     spec = study.spec
@@ -61,7 +62,7 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
     most = "at most" if spec.race.replicates else "about"
     lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
-    lines.append(f"cost       {most} {told_cost(study, epochs, there)}")
+    lines.append(f"cost       {most} {told_cost(study, epochs, there, str(path), measure)}")
     lines += [] if surveyed is None else [_data(surveyed)]
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):

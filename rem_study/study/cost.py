@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from rem_study.errors import InputError
 from rem_study.shown import duration
 from rem_study.spec import DataSpec, Study
+from rem_study.study.measure import images_per_second
 from rem_study.trial import Setting
 
 REM_FACTOR = 3.0
@@ -22,7 +20,7 @@ EVALUATION = 0.5
 """Passes that scoring a trial costs: training and test images once forward, a third of a pass each, rounded up."""
 START = 20.0
 """Seconds for Ray, MLflow, tables and report."""
-MEASURED = 0.5
+GLIMPSED, MEASURED = 0.5, 5.0
 """Seconds of steps that are timed, and at least one step."""
 KNOWN = {"digits": (16, 1437), "fashion_mnist": (28, 60_000), "cifar10": (32, 50_000), "svhn": (32, 73_257)}
 """Pixels a side and training images of data sets that need not be there. Their channels change the pace little."""
@@ -34,69 +32,56 @@ def passes(method: str, defaults: Mapping[str, Any], original_epochs: int) -> fl
     return epochs * (REM_FACTOR if method == "rem" else 1.0) + EVALUATION
 
 
-def told_cost(study: Study, epochs: float, data_there: bool) -> str:
-    """`6 min here, 2 trial(s) at a time: an estimate, from ...`, or the passes alone where no pace can be known."""
+def told_cost(study: Study, epochs: float, data_there: bool, origin: str, measure: bool = False) -> str:
+    """`6 min here, 2 trial(s) at a time: an estimate, from ...`, or the passes alone where no pace can be known.
+
+    Args:
+        epochs: passes over the training set in all. origin: the study file's name.
+        measure: train for MEASURED seconds, compiled as the study asks, instead of GLIMPSED ones.
+
+    Raises:
+        InputError: `measure`, and there is no device or no data to measure on.
+    """
     counted = f"{epochs:.0f} passes over the training set at default epochs"
-    resources = study.spec.resources
+    spec, resources = study.spec, study.spec.resources
     if resources.gpus and not torch.cuda.is_available():
+        if measure:
+            raise InputError(
+                f"{origin}: resources.gpus: --measure needs the device that trials get, and here is no GPU"
+            )
         return f"{counted}; how long that takes on a GPU cannot be told here, where there is none"
     known = _task(study, data_there)
     if known is None:
+        if measure:
+            raise InputError(f"{origin}: data: --measure needs the images, and they are not there")
         return f"{counted}; how long that takes cannot be told without the images"
-    network, images, count = known
-    pace = _images_a_second(network, images, resources.cpus)
+    setting, count = known
+    pace = images_per_second(setting, MEASURED if measure else GLIMPSED, spec.compile if measure else "none")
     slots = resources.concurrent or max(1, (os.cpu_count() or 1) // resources.cpus)
     if resources.gpus:
         slots = min(slots, max(1, int(torch.cuda.device_count() / resources.gpus)))
     seconds = START + epochs * count / pace / slots
     return (
         f"{duration(seconds)} here, {slots} trial(s) at a time: an estimate, from {counted} "
-        f"and the {pace:,.0f} images/s of a few steps just now"
+        f"and the {pace:,.0f} images/s of {MEASURED if measure else GLIMPSED:g} s of training just now"
     )
 
 
-def _task(study: Study, data_there: bool) -> tuple[nn.Module, Tensor, int] | None:
-    """The network, a batch as it gets them, and how many training images there are."""
+def _task(study: Study, data_there: bool) -> tuple[Setting, int] | None:
+    """What the pace is measured on, and how many training images the study has: its own data, or where they are not
+    there and their size is known, digits at that size."""
     spec, data = study.spec, study.spec.data
     device = "cuda" if spec.resources.gpus else "cpu"
+    setting = Setting(spec, spec.corruptions[0], 0, device)
     if data_there:
-        setting = Setting(spec, spec.corruptions[0], 0, device)
-        images, count = setting.dataset.train_images, len(setting.dataset.train_labels)
-        batch = setting.dataset.normalise(images[: spec.original.batch_size])
-        return setting.fresh_network("check"), batch, count
+        return setting, len(setting.dataset.train_labels)
     if data.name not in KNOWN:
         return None
     size, count = KNOWN[data.name]
-    side = data.image_size or size
-    stand_in = DataSpec(image_size=side)
-    setting = Setting(spec.model_copy(update={"data": stand_in}), spec.corruptions[0], 0, device)
+    stand_in = spec.model_copy(update={"data": DataSpec(image_size=data.image_size or size)})
+    setting = Setting(stand_in, spec.corruptions[0], 0, device)
     try:
-        network = setting.fresh_network("check")
+        setting.fresh_network("calibration")
     except InputError:
         return None
-    return network, torch.rand(spec.original.batch_size, 1, side, side, device=device), data.train_samples or count
-
-
-def _images_a_second(network: nn.Module, images: Tensor, threads: int) -> float:
-    """Images forward, backward and stepped a second: of the study's network, on as many threads as a trial has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        optimizer = torch.optim.SGD(network.train().parameters(), 1e-6)
-        _step(network, images[:8], labels[:8], optimizer)  # what is set up once
-        began, done = time.perf_counter(), 0
-        while done == 0 or time.perf_counter() - began < MEASURED:
-            _step(network, images, labels, optimizer)
-            done += len(images)
-            if images.is_cuda:
-                torch.cuda.synchronize()
-        return done / (time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _step(network: nn.Module, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(network(images), labels).backward()
-    optimizer.step()
+    return setting, data.train_samples or count

@@ -53,9 +53,10 @@ class PairedBatches:
 def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
     movable = [p for p in parameters if p.requires_grad]
+    fused = all(p.is_cuda for p in movable) or None  # one launch for all parameters; elsewhere as PyTorch has it
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
 
 
 def train_epoch(
