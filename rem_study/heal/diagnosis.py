@@ -43,7 +43,7 @@ from rem_study.unlearning.suspicion import doubt, training_logits
 _FEWEST = 4
 MOST_RANDOM = 0.75
 SPREAD_SHARE = 0.45
-LEAST_CONFIRMED = 0.5
+LEAST_CONFIRMED = 0.4
 LITTLE_CONFIRMED = 0.25
 LEAST_SHARED = 0.4
 LEAST_LEARNT = 0.5
