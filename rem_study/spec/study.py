@@ -134,8 +134,8 @@ class StudySpec(Frozen):
     compile: Compile = Field(
         "none",
         description="training steps of originals and trials through PyTorch's compiler: default: compiled; graphs: "
-        "captured as CUDA graphs too, which needs a GPU. Like resources it changes no result beyond rounding, and a "
-        "study may be gone on with under another one. When it pays: docs/benchmarks.md",
+        "captured as CUDA graphs too, which needs a GPU. Like resources.gpus it changes results by rounding only, "
+        "which training multiplies; a study may be gone on with under another one. When it pays: docs/benchmarks.md",
     )
     seed: Int = 0
     tracking: TrackingSpec = TrackingSpec()
