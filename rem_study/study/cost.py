@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rem_study.data import Dataset
 from rem_study.errors import InputError
 from rem_study.shown import duration
 from rem_study.spec import DataSpec, Study
@@ -34,13 +35,17 @@ def passes(method: str, defaults: Mapping[str, Any], original_epochs: int) -> fl
     return epochs * (REM_FACTOR if method == "rem" else 1.0) + EVALUATION
 
 
-def told_cost(study: Study, epochs: float, data_there: bool) -> str:
-    """`6 min here, 2 trial(s) at a time: an estimate, from ...`, or the passes alone where no pace can be known."""
+def told_cost(study: Study, epochs: float, data_there: bool, stand_in: Dataset | None = None) -> str:
+    """`6 min here, 2 trial(s) at a time: an estimate, from ...`, or the passes alone where no pace can be known.
+
+    Args:
+        stand_in: for data that are there and have not been prepared.
+    """
     counted = f"{epochs:.0f} passes over the training set at default epochs"
     resources = study.spec.resources
     if resources.gpus and not torch.cuda.is_available():
         return f"{counted}; how long that takes on a GPU cannot be told here, where there is none"
-    known = _task(study, data_there)
+    known = _task(study, data_there, stand_in)
     if known is None:
         return f"{counted}; how long that takes cannot be told without the images"
     network, images, count = known
@@ -55,15 +60,15 @@ def told_cost(study: Study, epochs: float, data_there: bool) -> str:
     )
 
 
-def _task(study: Study, data_there: bool) -> tuple[nn.Module, Tensor, int] | None:
+def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tuple[nn.Module, Tensor, int] | None:
     """The network, a batch as it gets them, and how many training images there are."""
     spec, data = study.spec, study.spec.data
     device = "cuda" if spec.resources.gpus else "cpu"
     if data_there:
-        setting = Setting(spec, spec.corruptions[0], 0, device)
-        images, count = setting.dataset.train_images, len(setting.dataset.train_labels)
-        batch = setting.dataset.normalise(images[: spec.original.batch_size])
-        return setting.fresh_network("check"), batch, count
+        setting = Setting(spec, spec.corruptions[0], 0, loaded=stand_in_data)
+        images = setting.dataset.train_images
+        batch = torch.rand((min(len(images), spec.original.batch_size), *images.shape[1:]), device=device)
+        return setting.fresh_network("check").to(device), batch, len(images)
     if data.name not in KNOWN:
         return None
     size, count = KNOWN[data.name]
