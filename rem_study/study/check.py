@@ -24,15 +24,18 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
             all are decoded.
         measure: estimate the cost from some seconds of training.
     """
-    study = load_study(path, overrides)
+    with prepared_under(root):
+        return _describe(load_study(path, overrides), str(path), measure)
+
+
+def _describe(study: Study, origin: str, measure: bool) -> str:
     spec = study.spec
     surveyed = None
     if there := spec.data.are_there():
-        with prepared_under(root):
-            surveyed = surveyed_data(study, str(path))
-            notes = preflight(study, str(path), surveyed.stand_in if surveyed else None)
+        surveyed = surveyed_data(study, origin)
+        notes = preflight(study, origin, surveyed.stand_in if surveyed else None)
     else:
-        preflight_without_data(study, str(path))
+        preflight_without_data(study, origin)
         notes = [_absent(study)]
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
@@ -62,7 +65,8 @@ def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = 
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
     most = "at most" if spec.race.replicates else "about"
     lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
-    lines.append(f"cost       {most} {told_cost(study, epochs, there, str(path), measure)}")
+    stand_in = surveyed.stand_in if surveyed else None
+    lines.append(f"cost       {most} {told_cost(study, epochs, there, origin, stand_in, measure)}")
     lines += [] if surveyed is None else [_data(surveyed)]
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):

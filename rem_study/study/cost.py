@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rem_study.data import Dataset
 from rem_study.errors import InputError
 from rem_study.shown import duration
 from rem_study.spec import DataSpec, Study
@@ -32,11 +33,14 @@ def passes(method: str, defaults: Mapping[str, Any], original_epochs: int) -> fl
     return epochs * (REM_FACTOR if method == "rem" else 1.0) + EVALUATION
 
 
-def told_cost(study: Study, epochs: float, data_there: bool, origin: str, measure: bool = False) -> str:
+def told_cost(
+    study: Study, epochs: float, data_there: bool, origin: str, stand_in: Dataset | None = None, measure: bool = False
+) -> str:
     """`6 min here, 2 trial(s) at a time: an estimate, from ...`, or the passes alone where no pace can be known.
 
     Args:
         epochs: passes over the training set in all. origin: the study file's name.
+        stand_in: for data that are there and have not been prepared, on the CPU.
         measure: train for MEASURED seconds, compiled as the study asks, instead of GLIMPSED ones.
 
     Raises:
@@ -50,11 +54,11 @@ def told_cost(study: Study, epochs: float, data_there: bool, origin: str, measur
                 f"{origin}: resources.gpus: --measure needs the device that trials get, and here is no GPU"
             )
         return f"{counted}; how long that takes on a GPU cannot be told here, where there is none"
-    known = _task(study, data_there)
+    known = _task(study, data_there, stand_in)
     if known is None:
         if measure:
-            raise InputError(f"{origin}: data: --measure needs the images, and they are not there")
-        return f"{counted}; how long that takes cannot be told without the images"
+            raise InputError(f"{origin}: data: --measure needs the images, there and prepared")
+        return f"{counted}; how long that takes cannot be told before the images are there and prepared"
     setting, count = known
     pace = images_per_second(setting, MEASURED if measure else GLIMPSED, spec.compile if measure else "none")
     slots = resources.concurrent or max(1, (os.cpu_count() or 1) // resources.cpus)
@@ -67,12 +71,15 @@ def told_cost(study: Study, epochs: float, data_there: bool, origin: str, measur
     )
 
 
-def _task(study: Study, data_there: bool) -> tuple[Setting, int] | None:
+def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tuple[Setting, int] | None:
     """What the pace is measured on, and how many training images the study has: its own data, or where they are not
-    there and their size is known, digits at that size."""
+    there and their size is known, digits at that size. None where neither is there, or a GPU is asked for and the images
+    are not prepared."""
     spec, data = study.spec, study.spec.data
     device = "cuda" if spec.resources.gpus else "cpu"
-    setting = Setting(spec, spec.corruptions[0], 0, device)
+    if stand_in_data is not None and device == "cuda":
+        return None
+    setting = Setting(spec, spec.corruptions[0], 0, device, loaded=stand_in_data)
     if data_there:
         return setting, len(setting.dataset.train_labels)
     if data.name not in KNOWN:
