@@ -150,7 +150,7 @@ def test_check_counts_what_the_study_promises(tmp_path):
     [
         ({"name": "cifar10", "root": "/nowhere", "train_samples": 500}, " here, "),
         ({"name": "cifar10", "root": "/nowhere", "train_samples": 500, "download": True}, "which a launch fetches"),
-        ({"name": "folder", "root": "/nowhere"}, "cannot be told without the images"),
+        ({"name": "folder", "root": "/nowhere"}, "cannot be told before the images are there"),
     ],
 )
 def test_check_needs_no_data_and_says_so_but_a_launch_does(data, cost, tmp_path):
