@@ -73,8 +73,10 @@ def told_cost(
 
 def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tuple[Setting, int] | None:
     """What the pace is measured on, and how many training images the study has: its own data, or where they are not
-    there and their size is known, digits at that size. None where neither is, or a GPU is asked for and the images are not
-    prepared."""
+    there and their size is known, digits at that size.
+
+    None where neither is, or where a GPU is asked for and the images are not prepared.
+    """
     spec, data = study.spec, study.spec.data
     device = "cuda" if spec.resources.gpus else "cpu"
     if stand_in_data is not None and device == "cuda":
