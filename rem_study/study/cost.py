@@ -25,6 +25,8 @@ START = 20.0
 """Seconds for Ray, MLflow, tables and report."""
 MEASURED = 0.5
 """Seconds of steps that are timed, and at least one step."""
+PIXELS = 2**20
+"""Of a batch whose steps are timed: one of large images takes longer than all else that is checked."""
 KNOWN = {"digits": (16, 1437), "fashion_mnist": (28, 60_000), "cifar10": (32, 50_000), "svhn": (32, 73_257)}
 """Pixels a side and training images of data sets that need not be there. Their channels change the pace little."""
 
@@ -67,7 +69,8 @@ def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tupl
     if data_there:
         setting = Setting(spec, spec.corruptions[0], 0, loaded=stand_in_data)
         images = setting.dataset.train_images
-        batch = torch.rand((min(len(images), spec.original.batch_size), *images.shape[1:]), device=device)
+        most = max(8, PIXELS // (images.shape[2] * images.shape[3]))
+        batch = torch.rand((min(len(images), spec.original.batch_size, most), *images.shape[1:]), device=device)
         return setting.fresh_network("check").to(device), batch, len(images)
     if data.name not in KNOWN:
         return None
