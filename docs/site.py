@@ -18,10 +18,20 @@ ROOT = DOCS.parent
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages that lie outside docs/, and what they are called in the site."""
 PAGES = {
-    "Use it": ("command-line", "search", "heal", "inputs", "gallery", "notebook"),
+    "Use it": (
+        "study-file",
+        "study-folder",
+        "report",
+        "mlflow",
+        "heal",
+        "inputs",
+        "command-line",
+        "gallery",
+        "notebook",
+    ),
     "Run it": ("cluster", "reliability", "security"),
     "What was found": ("results", "rem", "benchmarks"),
-    "Look it up": ("reference", "design", "extend", "contributing", "changelog"),
+    "Look it up": ("command-line", "methods", "search", "reference", "design", "extend", "contributing", "changelog"),
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 

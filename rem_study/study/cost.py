@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,8 @@ START = 20.0
 """Seconds for Ray, MLflow, tables and report."""
 GLIMPSED, MEASURED = 0.5, 5.0
 """Seconds of steps that are timed, and at least one step."""
+PIXELS = 2**20
+"""Of a batch whose steps are timed: one of large images takes longer than all else that is checked."""
 KNOWN = {"digits": (16, 1437), "fashion_mnist": (28, 60_000), "cifar10": (32, 50_000), "svhn": (32, 73_257)}
 """Pixels a side and training images of data sets that need not be there. Their channels change the pace little."""
 
@@ -60,7 +63,11 @@ def told_cost(
             raise InputError(f"{origin}: data: --measure needs the images, there and prepared")
         return f"{counted}; how long that takes cannot be told before the images are there and prepared"
     setting, count = known
-    pace = images_per_second(setting, MEASURED if measure else GLIMPSED, spec.compile if measure else "none")
+    if measure:
+        pace = images_per_second(setting, MEASURED, spec.original.batch_size, spec.compile)
+    else:
+        most = max(8, PIXELS // math.prod(setting.dataset.train_images.shape[2:]))
+        pace = images_per_second(setting, GLIMPSED, min(spec.original.batch_size, most))
     slots = resources.concurrent or max(1, (os.cpu_count() or 1) // resources.cpus)
     if resources.gpus:
         slots = min(slots, max(1, int(torch.cuda.device_count() / resources.gpus)))

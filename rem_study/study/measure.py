@@ -21,7 +21,7 @@ _FEW = 8
 """Images of the first step, which sets up what is set up once; compiled, it is a whole batch."""
 
 
-def images_per_second(setting: Setting, seconds: float, compile: Compile = "none") -> float:
+def images_per_second(setting: Setting, seconds: float, batch_size: int, compile: Compile = "none") -> float:
     """Steps of training the original on its own data, on as many threads as a trial has, for `seconds` after the first
     one (and compiling), and at least one step."""
     spec = setting.spec
@@ -35,7 +35,7 @@ def images_per_second(setting: Setting, seconds: float, compile: Compile = "none
         return F.cross_entropy(network(batch.images), batch.labels)
 
     def batches(ids: Tensor) -> Iterable[Batch]:
-        loader = BatchLoader(data, ids, spec.original.batch_size, generator("calibration", spec.seed))
+        loader = BatchLoader(data, ids, batch_size, generator("calibration", spec.seed))
         return itertools.chain.from_iterable(itertools.repeat(loader))
 
     threads = torch.get_num_threads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -314,8 +315,14 @@ def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, k
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "torchvision/resnet17"}, "model.name: torchvision has no classifier 'resnet17'"),
-        ({"name": "torchvision/fcn_resnet50"}, "model.name: torchvision has no classifier 'fcn_resnet50'"),
+        (
+            {"name": "torchvision/resnet17"},
+            "model.name: torchvision has no classifier 'resnet17' (did you mean resnet18?)",
+        ),
+        (
+            {"name": "torchvision/fcn_resnet50"},
+            "model.name: torchvision has no classifier 'fcn_resnet50' (did you mean resnet50?)",
+        ),
         (
             {"name": "torchvision/squeezenet1_0", "small_input": True},
             "model.small_input: squeezenet1_0 is no ResNet and has no stem for small images",
@@ -327,7 +334,7 @@ def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, k
     ],
 )
 def test_what_torchvision_cannot_do_is_one_line_that_names_the_field(model, message):
-    with pytest.raises(InputError, match=f"^{message}$"):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         build_model(spec_of(model), SHAPE, 10, 0)
 
 

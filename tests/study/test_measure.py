@@ -28,7 +28,9 @@ def told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("measured", "seconds"), [(True, 0.3), (False, cost.GLIMPSED)])
 def test_the_cost_is_what_the_passes_take_at_the_measured_rate(told, monkeypatch, measured, seconds):
-    monkeypatch.setattr(cost, "images_per_second", lambda setting, asked, compile: 1000.0 * asked / seconds)
+    monkeypatch.setattr(
+        cost, "images_per_second", lambda setting, asked, batch_size, compile="none": 1000.0 * asked / seconds
+    )
     found = re.search(r"cost .* (\S+) (s|min|h) here, (\d+) trial.* (\d+) passes .* ([\d,]+) images/s", told(measured))
     assert found is not None
     time, unit, slots, passes, rate = found.groups()
