@@ -69,7 +69,11 @@ def test_every_figure_can_be_drawn_by_its_name_or_says_that_there_is_nothing(ope
             continue
         figure.savefig(tmp_path / f"{name}.png", dpi=40)
         drawn.append(name)
-    assert set(opened.figure_names) - set(drawn) == {"importances", "trends"}  # two trials a cell
+    assert set(opened.figure_names) - set(drawn) == {
+        "importances",
+        "spread",
+        "trends",
+    }  # two trials, one replicate
 
 
 def test_unknown_names_are_answered_with_the_known_ones(opened: OpenStudy) -> None:

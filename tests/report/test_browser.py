@@ -7,6 +7,7 @@ REM_STUDY_SCREENSHOTS=DIR keeps pictures of what was looked at.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -64,6 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [row | {"start_time": 1_760_000_000_000, "end_time": 1_760_000_001_000} for row in study_rows()]
     files = [folder / "report.html", folder / "figures"]
     sync(f"sqlite:///{folder / 'mlflow.db'}", "toy", rows, derived=lambda run_ids: ((), files))
+    report.write_report(folder)  # with its cells' runs
     return folder
 
 
@@ -299,6 +301,10 @@ def test_mlflow_groups_runs_by_cell_and_shows_the_report(browser: Any, mlflow_ui
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
     wait_for(lambda: "report.html" in body(browser))
     picture(browser, "mlflow-artifacts")
+    links = re.findall(r'href="[^"]*(/#/runs/\w+)"[^>]*>this cell’s', (folder / "report.html").read_text("utf-8"))
+    assert len(links) == len(SCORES)
+    browser.get(mlflow_ui + links[0])
+    wait_for(lambda: re.search(r"(poison|random_label)@0\.[15]", body(browser)))
 
 
 def rows(browser: Any) -> list[Any]:
