@@ -83,7 +83,8 @@ def winners_map(data: StudyData, styles: dict[str, MethodStyle]) -> str:
     corruptions, rates = axes(data)
     best = plane.leaders(cells).set_index("cell") if len(cells) else cells
     regularity: Mapping[Any, float] = cells.groupby("corruption")["regularity"].mean().to_dict() if len(cells) else {}
-    level = cells.loc[plane.level(cells)].groupby("cell")["method"].apply(list).to_dict() if len(cells) else {}
+    ranked = cells.sort_values("utility_x_healed", ascending=False) if len(cells) else cells
+    level = ranked.loc[plane.level(ranked)].groupby("cell")["method"].apply(list).to_dict() if len(cells) else {}
     some = set(cells["cell"]) if len(cells) else set()
 
     def row(corruption: str) -> str:
@@ -117,7 +118,8 @@ def _square(leader: pd.Series, level: list[str], styles: dict[str, MethodStyle])
     if leader["standing"] == "level":
         names = "".join(mark(styles, one) for one in level[:6])
         more = f" +{len(level) - 6}" if len(level) > 6 else ""
-        told = f'{names}{more}<span class="by">level: {len(level)} methods</span>'
+        words = "no verdict" if pd.isna(leader["lead_low"]) else "level"
+        told = f'{names}{more}<span class="by">{words}: {len(level)} methods</span>'
         return 'class="level"', told + score
     return 'class="alone"', f'<b>{mark(styles, method)}{method_html(method)}</b><span class="by">alone</span>{score}'
 
@@ -133,7 +135,7 @@ def measure_maps(cells: pd.DataFrame, name: str, methods: Sequence[str]) -> str 
         return None
     columns = shown.values["discovery_rate"].nunique()
     panels = "".join(_panel(shown, method, place) for place, method in enumerate(methods))
-    return f'{_scale(shown)}<div class="maps" style="--wide:{7 + 2.9 * columns:.1f}rem">{panels}</div>'
+    return f'{_scale(shown)}<div class="maps" style="--wide:{7 + 2.6 * columns:.1f}rem">{panels}</div>'
 
 
 def _panel(shown: Measure, method: str, place: int) -> str:

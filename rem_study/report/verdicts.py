@@ -55,8 +55,12 @@ def answer(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
     text += f", and wins {first['cells_won']} of {counted(total, 'cell')}.</strong>"
     others = methods[(methods["cells_won"] > 0) & (methods["method"] != first["method"])]
     told = [f"{method_html(row['method'])} wins {row['cells_won']}" for _, row in others.head(4).iterrows()]
-    level = int((plane.leaders(cells)["standing"] == "level").sum())
-    told += [f"{level} {'is' if level == 1 else 'are'} level: no lead there is beyond noise"] if level else []
+    leaders = plane.leaders(cells)
+    level, unknown = (leaders["standing"] == "level"), leaders["lead_low"].isna()
+    if count := int((level & ~unknown).sum()):
+        told.append(f"{counted(count, 'cell')} {'is' if count == 1 else 'are'} level: no lead there is beyond noise")
+    if count := int((level & unknown).sum()):
+        told.append(f"in {counted(count, 'cell')} no winner can be named: what noise is there was not recorded")
     return f"{text} {'; '.join(told)}{'.' if told else ''}"
 
 

@@ -7,6 +7,7 @@ REM_STUDY_SCREENSHOTS=DIR keeps pictures of what was looked at.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -69,6 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = About(methods=["npo", "rem"], hyperparameters=["lr"], data="digits", fingerprint="0123456789abcdef")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     sync(uri, "toy", rows, about=about, derived=lambda run_ids: (selections(folder, rows), files))
+    report.write_report(folder)  # with its cells' runs
     return folder
 
 
@@ -304,6 +306,10 @@ def test_mlflow_groups_runs_by_cell_and_shows_the_report(browser: Any, mlflow_ui
     browser.get(f"{mlflow_ui}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
     wait_for(lambda: "report.html" in body(browser))
     picture(browser, "mlflow-artifacts")
+    links = re.findall(r'href="[^"]*(/#/runs/\w+)"[^>]*>this cell’s', (folder / "report.html").read_text("utf-8"))
+    assert len(links) == len(SCORES)
+    browser.get(mlflow_ui + links[0])
+    wait_for(lambda: re.search(r"(poison|random_label)@0\.[15]", body(browser)))
 
 
 def open_view(browser: Any, mlflow_ui: str, folder: Path, view: str) -> None:
