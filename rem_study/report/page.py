@@ -36,7 +36,7 @@ from rem_study.results.read import read_tables, read_yaml
 from rem_study.results.winners import FEWEST_SAMPLES
 from rem_study.spec import SearchSpace
 from rem_study.storage import Folder, write_atomically
-from rem_study.storage.folder import require_no_links
+from rem_study.storage.folder import require_plain
 
 REM = "rem"
 REM_CHOICES = ("redirect_width", "layer_position", "erase_mode")
@@ -61,7 +61,7 @@ def write_report(folder: Folder) -> Folder:
     best = read_yaml(folder, "best.yaml") if (folder / "best.yaml").is_file() else {}
     cells = plane.with_spread(cells, trials)
     drawn = draw(trials, cells, spaces_of(study))
-    require_no_links(folder)
+    require_plain(folder)
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         width, height = figure.get_size_inches()
