@@ -34,7 +34,7 @@ from rem_study.report.tables import (
 from rem_study.report.verdicts import answer, methods_table, summary, verdicts_table, weakest_cells
 from rem_study.results import importances
 from rem_study.storage import Folder, write_atomically
-from rem_study.storage.folder import require_no_links
+from rem_study.storage.folder import require_plain
 
 
 def write_report(folder: Folder) -> Folder:
@@ -47,7 +47,7 @@ def write_report(folder: Folder) -> Folder:
     data = read_study(folder)
     if data.cells.empty:
         raise InputError(f"{folder}: no trial in it yet")
-    require_no_links(folder)
+    require_plain(folder)
     rem = analyse_rem(data.trials, data.cells, data.spaces.get(REM))
     write_figures(data, rem)
     path = folder / "report.html"

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from rem_study.storage.rows import PHASES
+
 CELL = ["dataset", "model", "cell"]
 
 KEY = [*CELL, "method"]
 
 REPORTED = ["healed", "utility", "test_accuracy", "utility_x_healed"]
-
-PHASES = ("search", "race", "transfer", "confirm")
 
 
 def _schema(strings: str, integers: str, order: str) -> pa.Schema:

@@ -9,6 +9,7 @@ from rem_study.spec import Study
 from rem_study.spec.resolve import read_document, resolve
 from rem_study.spec.yaml_file import field_name
 from rem_study.storage import Folder
+from rem_study.storage.folder import require_plain
 
 LOG_FOLDER = "log"
 STUDY_FILE = "study.yaml"
@@ -18,7 +19,10 @@ def load_resolved(folder: Folder) -> Study:
     """The study that a folder holds, as it was resolved when it was first launched. Raises InputError."""
     path = folder / STUDY_FILE
     if not path.is_file():
+        if path.exists():
+            require_plain(folder)
         raise InputError(f"{folder}: is not a study's folder (it has no {STUDY_FILE})")
+    require_plain(folder)
     document = read_document(path)
     methods = document.get("methods")
     for method, given in methods.items() if isinstance(methods, dict) else ():

@@ -200,13 +200,19 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "is no regular file", str(path))
 
 
-def require_no_links(folder: Folder) -> None:
-    """Raise InputError where something in a study's folder is a link: what is written there must stay there."""
-    if isinstance(folder, Path):
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    raise InputError(f"{folder / entry.name}: is a link; nothing in a study's folder may be one")
+def require_plain(folder: Folder, within: tuple[str, ...] = ("log",)) -> None:
+    """Raise InputError where something in a study's folder, or in what is named `within` it, is neither a regular file
+    nor a folder: what is written there must stay there, and a pipe or a device may be read without end."""
+    if not isinstance(folder, Path):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise InputError(f"{folder / entry.name}: is a link; nothing in a study's folder may be one")
+            if not entry.is_file() and not entry.is_dir():
+                raise InputError(f"{folder / entry.name}: is a pipe, a socket or a device; no study's folder has one")
+            if entry.name in within and entry.is_dir():
+                require_plain(folder / entry.name, ())
 
 
 @contextmanager

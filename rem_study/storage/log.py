@@ -16,7 +16,7 @@ from typing import IO
 
 from rem_study.errors import InputError, StorageError
 from rem_study.storage import object_store, summary
-from rem_study.storage.folder import Folder, ObjectPath, remove_partial, require_no_links
+from rem_study.storage.folder import Folder, ObjectPath, remove_partial, require_plain
 from rem_study.storage.records import Record, content_of, decode, encode
 from rem_study.storage.study_id import OneStudy, begins, header, is_header
 
@@ -241,7 +241,7 @@ def locked(folder: Folder) -> Iterator[Callable[[], None]]:
                         raise StorageError(f"{path}: is another one than this launch holds; it has stopped")
 
             holds()
-            require_no_links(folder)
+            require_plain(folder)
             remove_partial(folder)
             yield holds
 

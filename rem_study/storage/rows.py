@@ -10,6 +10,9 @@ from rem_study.storage.canonical import canonical_json
 Row = Mapping[str, Any]
 """A row of trials.parquet, `config` as a mapping; with `start_time` and `end_time` in epoch milliseconds."""
 
+PHASES = ("search", "race", "transfer", "confirm")
+"""What a trial may be for, in the order of the tables."""
+
 TrialKey = tuple[str, str, str, int]
 """(cell, method, phase, trial)."""
 

@@ -73,6 +73,6 @@ def keep_study_id(folder: Folder, known: str | None) -> str:
 def _of_folder(folder: Folder) -> str | None:
     try:
         found = (folder / FILE).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     return match[0].decode() if (match := re.match(rb"[0-9a-f]{32}(?=\n)", found)) else None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rem_study.errors import InputError
 from rem_study.results.study_folder import LOG_FOLDER
 from rem_study.search.jobs import OriginalJob
 from rem_study.spec import Study
 from rem_study.storage import Folder, History
+from rem_study.storage.rows import PHASES
+from rem_study.storage.sound import misfit
 
 if TYPE_CHECKING:
     from rem_study.search.plan import GridPlan
@@ -25,15 +27,29 @@ def replay(study: Study, originals: Iterable[OriginalJob], history: History, fol
     from rem_study.search.plan import GridPlan
 
     origin = str(folder / LOG_FOLDER)
-    for row in history.rows:
-        if row.get("study", study.spec.name) != study.spec.name:
-            raise InputError(f"{origin}: has a replicate of another study, {str(row['study'])[:80]!r}")
-        if not isinstance(row["config"], dict):
-            raise InputError(f"{origin}: has a replicate whose config is no mapping")
+    _require_own(study, history.rows, origin)
     said = Resuming(len(history.rows))
     plan = GridPlan(study, originals, history.rows, history.earlier, history.pruned, origin, said.at)
     said.close()
     return plan
+
+
+def _require_own(study: Study, rows: Iterable[dict[str, Any]], origin: str) -> None:
+    from rem_study.trial import cells_of
+
+    known = {
+        "study": {study.spec.name},
+        "cell": {cell.name for cell in cells_of(study.spec)},
+        "method": set(study.spec.methods),
+        "phase": set(PHASES),
+        "state": {"complete", "pruned", "failed"},
+    }
+    for row in rows:
+        for name, values in known.items():
+            if (value := row.get(name)) is not None and value not in values:
+                raise InputError(f"{origin}: has a replicate of another study, {name}: {value[:80]!r}")
+        if wrong := misfit(row):
+            raise InputError(f"{origin}: a replicate {wrong}")
 
 
 class Resuming:

@@ -6,8 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from doubles.holder import held_elsewhere
 
+from rem_study.cli import main
 from rem_study.errors import InputError, StorageError
 from rem_study.storage.folder import make_writable, write_atomically
 from rem_study.storage.log import StudyLog, locked, read_log, segments
@@ -113,6 +115,19 @@ def test_a_link_in_a_studys_folder_is_refused_and_what_it_leads_to_stays(tmp_pat
     with pytest.raises((InputError, OSError), match=name), locked(folder):
         pass
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["study.yaml", ".study-id", "trials.parquet", "log/00002.jsonl", "log/00001.idx"])
+@pytest.mark.parametrize("command", ["status", "sync"])
+def test_a_pipe_or_a_link_to_a_device_in_a_studys_folder_holds_nobody_up(tmp_path, name, command):
+    (tmp_path / "log").mkdir()
+    for plant in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (tmp_path / "study.yaml").write_text("name: x")
+        (tmp_path / name).unlink(missing_ok=True)
+        plant(tmp_path / name)
+        told = CliRunner().invoke(main, [command, str(tmp_path)])
+        assert told.exit_code == 2 and name in told.stderr and "is a " in told.stderr, told.stderr
+        (tmp_path / name).unlink()
 
 
 def test_what_is_written_keeps_the_permissions_of_what_it_replaces_and_the_umask_of_what_is_new(tmp_path):

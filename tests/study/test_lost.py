@@ -19,6 +19,7 @@ from rem_study.results.write import trials_of
 from rem_study.spec.resolve import load_study
 from rem_study.storage import StudyLog, read_history
 from rem_study.storage.log import segments
+from rem_study.storage.sound import COLUMNS
 from rem_study.study.replay import Resuming, replay
 from rem_study.study.sync import sync
 
@@ -44,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
         row: dict[str, Any] = dict.fromkeys(TRIALS_SCHEMA.names)
         row |= {"study": "toy", "cell": "poison@0.5", "method": "rem", "phase": "search", "trial": number}
         row |= {"replicate": 0, "config": config, "state": "complete", "score": 0.5, "sample_passes": 1}
+        row |= {"dataset": "d", "model": "m", "corruption": "c", "discovery_rate": 0.5}
         row |= {"score_healed": 0.5, "score_utility": 0.5, "proposed_by": "tpe", "start_time": 1, "end_time": 2}
         log.append({"kind": "replicate", **row})
     log.close()
@@ -110,6 +112,13 @@ def test_a_whole_log_and_one_with_more_lack_nothing(folder):
         ({"config": {"epochs": 5, "bogus\n": 1}}, "no such hyperparameter"),
         ({"config": {}}, "is missing"),
         ({"config": "x"}, "config"),
+        ({"cell": "<script>@0.5"}, "another study, cell"),
+        ({"method": "zzz"}, "another study, method"),
+        ({"phase": "zzz"}, "another study, phase"),
+        ({"state": "zzz"}, "another study, state"),
+        ({"surprise\n": 1}, "does not know"),
+        ({"dataset": None}, "dataset"),
+        ({"start_time": None}, "start_time"),
     ],
 )
 def test_a_row_that_cannot_be_this_studys_is_named_in_one_line(folder, change, said):
@@ -119,6 +128,36 @@ def test_a_row_that_cannot_be_this_studys_is_named_in_one_line(folder, change, s
     with pytest.raises(InputError, match=said) as told:
         replay(study, [], history, folder)
     assert str(told.value).isprintable() and str(folder / "log") in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trial": 10**30},
+        {"replicate": -1},
+        {"end_time": 10**40},
+        {"healed": 10**400},
+        {"regularity": [1]},
+        {"discovery_rate": "a"},
+        {"curves": "x"},
+        {"sample_passes": 0.5},
+        {"model": 1},
+    ],
+)
+def test_a_value_that_fits_no_table_is_told_of_and_its_record_ignored(folder, change):
+    log = StudyLog(folder / "log")
+    row = read_history(folder / "log").rows[0]
+    log.append({"kind": "replicate", **row, "replicate": 1, "curves": None, **change})
+    log.close()
+    for glance in (False, True):
+        history = read_history(folder / "log", glance)
+        assert len(history.rows) == 3 or glance
+    (told,) = read_history(folder / "log").damaged
+    assert f"without a sound {next(iter(change))}" in told
+
+
+def test_every_column_of_the_table_is_checked():
+    assert set(TRIALS_SCHEMA.names) | {"start_time", "end_time"} == COLUMNS.keys()
 
 
 def test_a_long_resumption_says_how_far_it_is(capsys, monkeypatch):
