@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from rem_study.data import Dataset
-from rem_study.errors import InputError
+from rem_study.errors import InputError, UnlearningError
 from rem_study.shown import duration
 from rem_study.spec import DataSpec, Study
 from rem_study.study.measure import images_per_second
@@ -24,6 +25,8 @@ START = 20.0
 """Seconds for Ray, MLflow, tables and report."""
 GLIMPSED, MEASURED = 0.5, 5.0
 """Seconds of steps that are timed, and at least one step."""
+NOISE = 256
+"""Images of a stand-in for data that are not prepared."""
 PIXELS = 2**20
 """Of a batch whose steps are timed: one of large images takes longer than all else that is checked."""
 KNOWN = {"digits": (16, 1437), "fashion_mnist": (28, 60_000), "cifar10": (32, 50_000), "svhn": (32, 73_257)}
@@ -63,11 +66,14 @@ def told_cost(
             raise InputError(f"{origin}: data: --measure needs the images, there and prepared")
         return f"{counted}; how long that takes cannot be told before the images are there and prepared"
     setting, count = known
-    if measure:
-        pace = images_per_second(setting, MEASURED, spec.original.batch_size, spec.compile)
-    else:
-        most = max(8, PIXELS // math.prod(setting.dataset.train_images.shape[2:]))
-        pace = images_per_second(setting, GLIMPSED, min(spec.original.batch_size, most))
+    try:
+        if measure:
+            pace = images_per_second(setting, MEASURED, spec.original.batch_size, spec.compile)
+        else:
+            most = max(8, PIXELS // math.prod(setting.dataset.train_images.shape[2:]))
+            pace = images_per_second(setting, GLIMPSED, min(spec.original.batch_size, most))
+    except UnlearningError as error:
+        return f"{counted}; how long that takes cannot be told: a few steps of the original's training broke ({error})"
     slots = resources.concurrent or max(1, (os.cpu_count() or 1) // resources.cpus)
     if resources.gpus:
         slots = min(slots, max(1, int(torch.cuda.device_count() / resources.gpus)))
@@ -88,7 +94,9 @@ def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tupl
     device = "cuda" if spec.resources.gpus else "cpu"
     if stand_in_data is not None and device == "cuda":
         return None
-    setting = Setting(spec, spec.corruptions[0], 0, device, loaded=stand_in_data)
+    if stand_in_data is not None:
+        return Setting(spec, spec.corruptions[0], 0, loaded=_seen(stand_in_data)), len(stand_in_data.train_labels)
+    setting = Setting(spec, spec.corruptions[0], 0, device)
     if data_there:
         return setting, len(setting.dataset.train_labels)
     if data.name not in KNOWN:
@@ -101,3 +109,10 @@ def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tupl
     except InputError:
         return None
     return setting, data.train_samples or count
+
+
+def _seen(black: Dataset) -> Dataset:
+    """A stand-in with a few images of noise in place of many black ones, which cannot be normalised."""
+    shape = (min(NOISE, len(black.train_images)), *black.train_images.shape[1:])
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return replace(black, train_images=images, train_labels=black.train_labels[: len(images)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
 from pathlib import Path
 
 import pytest
@@ -317,11 +316,11 @@ def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, k
     [
         (
             {"name": "torchvision/resnet17"},
-            "model.name: torchvision has no classifier 'resnet17' (did you mean resnet18?)",
+            "model.name: torchvision has no classifier 'resnet17' \\(did you mean resnet18\\?\\)",
         ),
         (
             {"name": "torchvision/fcn_resnet50"},
-            "model.name: torchvision has no classifier 'fcn_resnet50' (did you mean resnet50?)",
+            "model.name: torchvision has no classifier 'fcn_resnet50' \\(did you mean resnet50\\?\\)",
         ),
         (
             {"name": "torchvision/squeezenet1_0", "small_input": True},
@@ -334,7 +333,7 @@ def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, k
     ],
 )
 def test_what_torchvision_cannot_do_is_one_line_that_names_the_field(model, message):
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(InputError, match=f"^{message}$"):
         build_model(spec_of(model), SHAPE, 10, 0)
 
 
