@@ -25,6 +25,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/rem-study-images"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "rem-study-images"))
     parser.add_argument("--root", type=Path, help="of prepared sets; default: beside the folder")
     parser.add_argument("--code", type=Path, default=ROOT, help="a checkout")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)

@@ -41,6 +41,14 @@ class Corruption:
         return max(2, round(rate * len(self.ids)))
 
 
+def split_ids(corruption: Corruption, discovery_rate: float, total: int) -> tuple[Tensor, Tensor]:
+    """Forget ids and retain ids, int64, of a training set of `total` samples."""
+    forget = corruption.ids[: corruption.discovered(discovery_rate)]
+    retained = torch.ones(total, dtype=torch.bool)
+    retained[forget] = False
+    return forget, retained.nonzero().squeeze(1)
+
+
 def draw_corruption(
     spec: CorruptionSpec, dataset: Dataset, report: Tensor, *seed: object, find_group: FindGroup | None = None
 ) -> Corruption:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rem_study.data import place
 from rem_study.data.dataset import Dataset, dataset_of
-from rem_study.data.gather import cores
+from rem_study.data.gather import cores, torch_threads
 from rem_study.data.images import Images, StoredPart, Taken, check_shapes
 from rem_study.data.prepare import described, labels_of
 from rem_study.data.prepared import is_prepared, source_key
@@ -59,14 +59,10 @@ def survey(spec: DataSpec) -> Survey | None:
     parts = {"train": listing.train} | ({} if listing.test is None else {"test": listing.test})
     began, taken, sampled = time.perf_counter(), Taken(), 0
     shapes: dict[str, tuple[int, ...]] = {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         for name, part in parts.items():
             shapes[name], count = _sample(part, taken)
             sampled += count
-    finally:
-        torch.set_num_threads(threads)
     seconds = (time.perf_counter() - began) / sampled * sum(part.count for part in parts.values()) / cores()
     check_shapes(shapes["train"], shapes.get("test"), spec)
     arrays: dict[str, Tensor] = {}

@@ -214,21 +214,15 @@ def conclude(
     """
     confirmed, judged = suspects.confirmed, suspects.judged
     share = max(0.0, (confirmed / judged - base) / (1 - base)) if judged else 0.0
-    unclear: list[str] = []
     shared = statistics.fmean(carried) if carried else math.nan
     little = judged > 0 and share <= LITTLE_CONFIRMED and shared < LEAST_SHARED
-    if little:
-        pass
-    elif not judged:
-        unclear.append("no network healed from a half of the known samples keeps the rest")
-    elif kept < LEAST_KEPT:
-        unclear.append(f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy")
-    elif share < LEAST_CONFIRMED:
-        unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
+    unclear = [] if little else _why_no_rate(confirmed, judged, share, kept)
     told = not little and not unclear
     common = suspects.common
     kind = rate = low = high = None
-    if not little and (not unclear or shared >= LEAST_SHARED):
+    if told:
+        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
+    if told or (not little and shared >= LEAST_SHARED):
         spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
         kind = common.kind or ("random_label" if spread and not shared > MOST_RANDOM else None)
         kind = kind if num_classes > 2 else None
@@ -238,9 +232,18 @@ def conclude(
             unclear.append(f"the kind, for the labels look random, but the samples share something ({shared:.2f})")
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
-    if told:
-        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
     return Diagnosis(
         known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
         tuple(unclear), little,
     )  # fmt: skip
+
+
+def _why_no_rate(confirmed: int, judged: int, share: float, kept: float) -> list[str]:
+    """What keeps the suspects from being counted; at most one line."""
+    if not judged:
+        return ["no network healed from a half of the known samples keeps the rest"]
+    if kept < LEAST_KEPT:
+        return [f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy"]
+    if share < LEAST_CONFIRMED:
+        return [f"only {confirmed} of {judged} known samples are confirmed by the rest"]
+    return []

@@ -12,9 +12,8 @@ import yaml
 
 from rem_study.report.html import copy_button
 from rem_study.report.source import StudyData
+from rem_study.tracking.views import LOCAL_UI
 
-LOOPBACK = "http://127.0.0.1:5000"
-"""Where `rem-study ui` serves unless it is told another port."""
 FILES = {
     "best.yaml": "the selected configurations",
     "cells.parquet": "a row a cell and method",
@@ -29,7 +28,7 @@ def mlflow_base(data: StudyData) -> str:
     """Of MLflow's UI: the server that the study names, without credentials, or loopback."""
     uri = str(data.resolved.spec.tracking.uri or "") if data.resolved else ""
     if not uri.startswith(("http://", "https://")):
-        return LOOPBACK
+        return LOCAL_UI
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 

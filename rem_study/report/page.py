@@ -13,7 +13,7 @@ from rem_study.report import charts, maps
 from rem_study.report.cells import cell_pages
 from rem_study.report.figures import REM, RemAnalysis, analyse_rem, write_figures
 from rem_study.report.html import ASSETS, absent, chart, counted, folded, style
-from rem_study.report.links import LOOPBACK, files, mlflow_base
+from rem_study.report.links import files, mlflow_base
 from rem_study.report.maps import axes, keys, marks, measure_maps, winners_map
 from rem_study.report.measures import by_mean
 from rem_study.report.payload import packed, payload, squeezed
@@ -35,6 +35,7 @@ from rem_study.report.verdicts import answer, methods_table, summary, verdicts_t
 from rem_study.results import importances
 from rem_study.storage import Folder, write_atomically
 from rem_study.storage.folder import require_plain
+from rem_study.tracking.views import LOCAL_UI
 
 
 def write_report(folder: Folder) -> Folder:
@@ -273,7 +274,7 @@ def _cost(data: StudyData) -> str:
 
 def _files(data: StudyData) -> str:
     base = mlflow_base(data)
-    served = f" while <code>rem-study ui {escape(str(data.folder))}</code> runs" if base == LOOPBACK else ""
+    served = f" while <code>rem-study ui {escape(str(data.folder))}</code> runs" if base == LOCAL_UI else ""
     study: Any = data.study if isinstance(data.study, dict) else {}
     return (
         f'<h2>Files beside this page</h2><ul>{files(data)}</ul><p><label class="control">MLflow’s UI, which links to '

@@ -92,9 +92,9 @@ def _task(study: Study, data_there: bool, stand_in_data: Dataset | None) -> tupl
     """
     spec, data = study.spec, study.spec.data
     device = "cuda" if spec.resources.gpus else "cpu"
-    if stand_in_data is not None and device == "cuda":
-        return None
     if stand_in_data is not None:
+        if device == "cuda":
+            return None
         return Setting(spec, spec.corruptions[0], 0, loaded=_seen(stand_in_data)), len(stand_in_data.train_labels)
     setting = Setting(spec, spec.corruptions[0], 0, device)
     if data_there:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rem_study.data import Batch, CorruptedTrainingSet
+from rem_study.data.gather import torch_threads
 from rem_study.seeds import generator
 from rem_study.spec.original import Compile
 from rem_study.training import BatchLoader, compiling, train_epoch
@@ -38,15 +39,10 @@ def images_per_second(setting: Setting, seconds: float, batch_size: int, compile
         loader = BatchLoader(data, ids, batch_size, generator("calibration", spec.seed))
         return itertools.chain.from_iterable(itertools.repeat(loader))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.resources.cpus)
-    try:
-        with setting.computing(), compiling(compile):
-            first = everything[:_FEW] if compile == "none" else everything
-            train_epoch(itertools.islice(batches(first), together), loss, optimizer)
-            images, began, steps = 0, time.perf_counter(), batches(everything)
-            while not images or time.perf_counter() - began < seconds:
-                images += train_epoch(itertools.islice(steps, together), loss, optimizer)
-            return images / (time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(spec.resources.cpus), setting.computing(), compiling(compile):
+        first = everything[:_FEW] if compile == "none" else everything
+        train_epoch(itertools.islice(batches(first), together), loss, optimizer)
+        images, began, steps = 0, time.perf_counter(), batches(everything)
+        while not images or time.perf_counter() - began < seconds:
+            images += train_epoch(itertools.islice(steps, together), loss, optimizer)
+        return images / (time.perf_counter() - began)

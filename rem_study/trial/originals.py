@@ -19,7 +19,7 @@ from torch import nn
 
 from rem_study.data import CorruptedTrainingSet, Corruption, Dataset, load_dataset
 from rem_study.data import given as given_module
-from rem_study.data.corruption import draw_corruption, fresh_samples
+from rem_study.data.corruption import draw_corruption, fresh_samples, split_ids
 from rem_study.data.dataset import report_half
 from rem_study.data.processes import FindGroup, Group, whole_class
 from rem_study.errors import UnlearningError
@@ -279,13 +279,12 @@ def train_original(setting: Setting) -> Original:
 def _carry_over(
     setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, corruption: Corruption
 ) -> float | None:
-    corrupted = torch.zeros(len(training_set), dtype=torch.bool)
-    corrupted[corruption.ids] = True
+    corrupted, rest = split_ids(corruption, 1.0, len(training_set))
     task = UnlearningTask(
         network=network,
         data=training_set,
-        forget_ids=corrupted.nonzero().squeeze(1).to(training_set.device),
-        retain_ids=(~corrupted).nonzero().squeeze(1).to(training_set.device),
+        forget_ids=corrupted.sort().values.to(training_set.device),
+        retain_ids=rest.to(training_set.device),
         recipe=setting.spec.original,
         seed=derive_seed("carry-over", setting.spec.seed, setting.replicate),
         fresh_network=lambda: setting.fresh_network("retrain"),

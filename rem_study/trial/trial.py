@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rem_study.data import CorruptedTrainingSet, Corruption
+from rem_study.data.corruption import split_ids
 from rem_study.data.dataset import report_half
 from rem_study.errors import UnlearningError
 from rem_study.seeds import derive_seed, generator
@@ -159,14 +160,6 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         "curves": curves or None,
     }
     return row | {"seconds": time.perf_counter() - start}
-
-
-def split_ids(corruption: Corruption, discovery_rate: float, total: int) -> tuple[Tensor, Tensor]:
-    """Forget ids and retain ids, int64, of a training set of `total` samples."""
-    forget = corruption.ids[: corruption.discovered(discovery_rate)]
-    retained = torch.ones(total, dtype=torch.bool)
-    retained[forget] = False
-    return forget, retained.nonzero().squeeze(1)
 
 
 def evaluate(

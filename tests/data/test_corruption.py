@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rem_study.data.corruption import CorruptedTrainingSet, draw_corruption, fresh_samples
+from rem_study.data.corruption import CorruptedTrainingSet, draw_corruption, fresh_samples, split_ids
 from rem_study.data.dataset import Augmentation, augment, load_dataset, report_half
 from rem_study.data.processes import process_of, whole_class
 from rem_study.errors import InputError
@@ -26,7 +26,6 @@ from rem_study.spec.corruption import (
     SemanticContaminationSpec,
 )
 from rem_study.spec.data import DataSpec
-from rem_study.trial.trial import split_ids
 
 NAMES = ["random_label", "interclass_confusion", "semantic_contamination", "blended_trigger", "poison"]
 SPECS = {

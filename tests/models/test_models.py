@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter
 from torch import nn
 
-from rem_study.data.corruption import CorruptedTrainingSet
+from rem_study.data.corruption import CorruptedTrainingSet, split_ids
 from rem_study.errors import InputError
 from rem_study.models.build import build_model
 from rem_study.models.redirect import ExpandedNetwork
@@ -27,7 +27,7 @@ from rem_study.spec.yaml_file import load_yaml
 from rem_study.study.preflight import preflight
 from rem_study.training.evaluation import given_label_accuracy
 from rem_study.trial.originals import Setting
-from rem_study.trial.trial import Trial, cells_of, run_trial, split_ids
+from rem_study.trial.trial import Trial, cells_of, run_trial
 from rem_study.unlearning.run import unlearn
 from rem_study.unlearning.task import UnlearningTask
 

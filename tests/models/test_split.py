@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rem_study.data.corruption import CorruptedTrainingSet
+from rem_study.data.corruption import CorruptedTrainingSet, split_ids
 from rem_study.errors import InputError, UnlearningError
 from rem_study.models.masks import sample_masks
 from rem_study.models.resnet9 import ResNet9
@@ -18,7 +18,7 @@ from rem_study.spec.space import known_methods, load_space
 from rem_study.spec.study import Study
 from rem_study.study.preflight import preflight
 from rem_study.trial.originals import Setting, train_original
-from rem_study.trial.trial import Trial, cells_of, run_trial, split_ids
+from rem_study.trial.trial import Trial, cells_of, run_trial
 from rem_study.unlearning.run import needed_original, unlearn
 from rem_study.unlearning.task import UnlearningTask
 
