@@ -138,7 +138,9 @@ def launch(
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the latter from a terminal that is closed
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
     def failed(reason: object) -> None:
         _say(f"error: {reason}. What is finished is kept; to go on, launch again: {_again()}", err=True)
