@@ -13,6 +13,9 @@ from rem_study.errors import StorageError
 from rem_study.report.draw import draw_report
 from rem_study.storage.log import segments
 
+FOLDER = ("cut", "renamed", "deleted", "lock")
+RAY = ("gcs_server", "raylet", "ray::DashboardAgent")
+
 
 def harmed(folder: Path, harm: str, pid: int) -> None:
     (path,) = segments(folder / "log")
@@ -40,7 +43,7 @@ def test_a_launch_that_is_ended_or_whose_folder_is_taken_away_ends_with_one_line
         wait_until(lambda: records(folder) >= 12 or driver.poll() is not None, pause=0.005)
         all_of_it = family(driver.pid)
         harmed(folder, harm, driver.pid)
-        _, told = driver.communicate(timeout=30 if harm in ("gcs_server", "raylet") or "Agent" in harm else 300)
+        _, told = driver.communicate(timeout=30 if harm in RAY else 300)
     assert driver.returncode == 1, told
     last = [line for line in told.splitlines() if line.startswith(("error:", "stopped:", "interrupted"))]
     assert len(last) == 1 and "launch again: rem-study" in last[0], told
