@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 DEV_STAMP := $(VENV)/.made-dev
+DOCS_STAMP := $(VENV)/.made-docs
 
-.PHONY: quickstart test test-all bench lint clean
+.PHONY: quickstart test test-all bench lint docs clean
 
 quickstart: $(STAMP)
 	$(BIN)/rem-study launch studies/quickstart.yaml
@@ -33,6 +34,10 @@ lint: $(DEV_STAMP)
 	$(BIN)/mypy rem_study benchmarks
 	$(BIN)/lint-imports
 
+# A site from README and docs/, in build/docs; a link that leads nowhere is an error.
+docs: $(DOCS_STAMP)
+	$(BIN)/python docs/site.py
+
 # The stamps are written last: an install that was cut short is done again.
 $(STAMP): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -44,6 +49,10 @@ $(STAMP): pyproject.toml setup.py
 
 $(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:

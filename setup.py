@@ -11,5 +11,5 @@ SHIPPED = {f"rem_study.{name}": name for name in ("search_spaces", "studies")}
 setup(
     packages=[*find_packages(include=["rem_study", "rem_study.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={"rem_study": ["py.typed"], **{name: ["*.yaml"] for name in SHIPPED}},
+    package_data={"rem_study": ["py.typed", "report/assets/*"], **{name: ["*.yaml"] for name in SHIPPED}},
 )

@@ -1,14 +1,15 @@
 """What a study of 100,000 rows costs to look at, to resume and to write down.
 
-    python benchmarks/large.py [--rows 100000] [--cells 100] [--only status resume tables report optuna]
+    python benchmarks/large.py [--rows 100000] [--cells 100] [--methods 1] [--only status resume tables report optuna]
 
-A folder is filled with a study of REM whose log has that many replicates, of configurations drawn at random (nothing is
-searched or trained), all but the last trials of each cell. Then each of these runs in a process of its own:
+A folder is filled with a study of REM (and of as many rivals as make --methods) whose log has that many replicates, of
+configurations drawn at random (nothing is searched or trained), all but the last trials of each cell. Then each of
+these runs in a process of its own:
 
 - `status`: the command `rem-study status`;
 - `resume`: from the log to the plan that can hand out the next job, as `launch` and `sync` do it;
 - `tables`: trials.parquet, cells.parquet and best.yaml from the log;
-- `report`: report.html and figures/ from the tables;
+- `report`: report.html and figures/ from the tables (and how large report.html is);
 - `optuna`: the command `rem-study export --format optuna`.
 
 Printed: seconds of wall time and of CPU, and the process's peak memory. On a busy machine look at the CPU time.
@@ -23,6 +24,7 @@ import random
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,18 @@ PARTS = ("status", "resume", "tables", "report", "optuna")
 MIB = 2**20
 
 
-def fill(root: Path, rows: int, cells: int) -> Path:
-    """A study's folder with a log of `rows` replicates; its study has five trials a cell more."""
+def fill(root: Path, rows: int, cells: int, methods: int = 1) -> Path:
+    """A study's folder with a log of `rows` replicates; its study has five trials a (cell, method) more."""
     from scale import NoTraining, study_document
 
     from rem_study.spec import load_study
-    from rem_study.spec.space import FloatParameter, IntParameter
+    from rem_study.spec.space import FloatParameter, IntParameter, known_methods
     from rem_study.storage import StudyLog, write_atomically
     from rem_study.trial import Trial, cells_of, identity
 
-    each = rows // cells
-    document = study_document((each + 5) * cells, cells)
+    each = rows // (cells * methods)
+    names = ["rem", *(name for name in known_methods() if name != "rem")][:methods]
+    document = study_document((each + 5) * cells, cells) | {"methods": names}
     (root / "scale.yaml").write_text(yaml.safe_dump(document))
     study = load_study(root / "scale.yaml", ())
     folder = root / study.spec.name
@@ -50,7 +53,7 @@ def fill(root: Path, rows: int, cells: int) -> Path:
     write_atomically(folder / "study.yaml", yaml.safe_dump(study.spec.plain(), sort_keys=False))
     worker = NoTraining.__new__(NoTraining)  # without a Ray actor around it
     worker._spec = study.spec
-    rng, space = random.Random(0), study.spaces["rem"]
+    rng = random.Random(0)
 
     def drawn(parameter: Any) -> Any:
         if not isinstance(parameter, FloatParameter | IntParameter):
@@ -65,18 +68,16 @@ def fill(root: Path, rows: int, cells: int) -> Path:
     os.fsync = lambda fd: None  # nothing here has to outlive the machine
     log = StudyLog(folder / "log")
     now = int(time.time() * 1000) - 1000 * rows
-    for number in range(each):
-        for cell in cells_of(study.spec):
-            configuration = space.defaults
-            for name, parameter in space.parameters.items():
-                if number and parameter.search and space.is_active(name, configuration):
-                    configuration[name] = drawn(parameter)
-            trial = Trial(cell, "rem", configuration, 0)
-            row = identity(study.spec, trial, number, "search", "tpe" if number else "default") | worker.run_trial(
-                trial
-            )
-            now += 1000
-            log.append({"kind": "replicate", **row, "start_time": now - 900, "end_time": now})
+    for number, cell, method in product(range(each), cells_of(study.spec), names):
+        space = study.spaces[method]
+        configuration = space.defaults
+        for name, parameter in space.parameters.items():
+            if number and parameter.search and space.is_active(name, configuration):
+                configuration[name] = drawn(parameter)
+        trial = Trial(cell, method, configuration, 0)
+        row = identity(study.spec, trial, number, "search", "tpe" if number else "default") | worker.run_trial(trial)
+        now += 1000
+        log.append({"kind": "replicate", **row, "start_time": now - 900, "end_time": now})
     log.close()
     os.fsync = sync
     return folder
@@ -126,7 +127,8 @@ def measured(name: str, folder: Path) -> str:
     _, status, usage = os.wait4(child, 0)
     wall, cpu = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
     ended = "" if status == 0 else f", exit {os.waitstatus_to_exitcode(status)}"
-    return f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, {usage.ru_maxrss * 1024 / MIB:.0f} MiB{ended}"
+    size = f", report.html {(folder / 'report.html').stat().st_size / MIB:.1f} MiB" if name == "report" else ""
+    return f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, {usage.ru_maxrss * 1024 / MIB:.0f} MiB{size}{ended}"
 
 
 def main() -> None:
@@ -134,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--cells", type=int, default=100, help="a multiple of five")
+    parser.add_argument("--methods", type=int, default=1, help="REM, and the first of its rivals by name")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="a folder that is filled already, or is to be filled and kept")
@@ -146,7 +149,7 @@ def main() -> None:
         root.mkdir(parents=True, exist_ok=True)
         folder = arguments.folder
         if folder is None or not folder.exists():
-            folder = fill(root, arguments.rows, arguments.cells)
+            folder = fill(root, arguments.rows, arguments.cells, arguments.methods)
         size = sum(path.stat().st_size for path in (folder / "log").glob("*.jsonl"))
         print(f"{arguments.rows} rows, a log of {size / MIB:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True)
         for name in arguments.only:

@@ -44,7 +44,7 @@ from rem_study.storage.log import StudyLog, read_log
 from rem_study.storage.rows import TrialKey
 from rem_study.study.derive import write_derived
 from rem_study.study.launch import launch
-from rem_study.tracking.runs import quicken_sqlite
+from rem_study.tracking.client import quicken_sqlite
 from rem_study.tracking.sync import sync
 from rem_study.trial.trial import Trial
 
@@ -72,14 +72,14 @@ class NoTraining(Worker):
             if parameter.search and isinstance(parameter, FloatParameter | IntParameter)
         }
         optimum = {name: random.Random(derive_seed("optimum", cell, name)).random() for name in places}
-        distance = math.dist(list(places.values()), list(optimum.values())) / math.sqrt(len(places))
+        distance = math.dist(list(places.values()), list(optimum.values())) / math.sqrt(max(1, len(places)))
         rng = random.Random(derive_seed(cell, trial.replicate, repr(configuration)))
 
         def near(value: float) -> float:
             return min(1.0, max(0.0, value + rng.gauss(0, 0.01)))
 
         healed, utility, forgotten = near(1 - distance), near(0.95 - distance / 4), near(distance / 2)
-        epochs = int(configuration["epochs"])
+        epochs = int(configuration.get("epochs", 1))  # some methods have none
         return {
             "regularity": REGULARITY[trial.cell.corruption.name],
             "regularity_rank": trial.cell.corruption.regularity_rank,

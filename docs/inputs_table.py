@@ -26,6 +26,33 @@ names the file and the field, before anything is run.
 - **Parquet's** columns: `--data '{name: parquet, root: DIR, columns: {image: img, label: fine_label}}'`.
 - Held out is the part `test`; where there is none, `val`, `valid`, `validation` or `dev`.
 
+**Large sets.** Images of a folder, of Parquet files or of an NPZ archive are prepared once: decoded and resized by
+all cores, with a line that says how far that is, into files that every process maps into its memory. The kernel holds
+one copy of them for the launch, its workers, `heal`, `diagnose` and notebooks, and lets go of it where memory is
+short. While images are prepared a few dozen are in memory at a time, of an NPZ array a few rows (all of one in
+Fortran's order), of Parquet a row group, whatever the set's size.
+
+- They lie in `data/KEY/` under `--root` (default: `runs`). KEY is a hash of what they are made from: the root's path;
+  each file's path, size and time; name, columns, image size and numbers of samples. Whatever changes, another set is
+  made; the old one may be removed while nothing runs. A study does not depend on where they lie: its data's
+  fingerprint is of pixels and labels.
+- A set appears whole or not at all. Whoever asks for one that another process prepares waits, and says so; on a share
+  without locks both make it, and one stays.
+- A launch compares every byte with the checksum; other commands do where a file's size or time is not what it was. A
+  damaged set is said and made again.
+- With a root on an object store, which cannot be mapped, each machine prepares the set for itself, in
+  `~/.cache/rem-study/data` (`XDG_CACHE_HOME`). `REM_STUDY_PREPARED=DIR`, in the environment of all nodes, names another
+  folder of each machine, also in place of a shared root that is slow.
+- `rem-study check` prepares nothing: of a set that is not prepared it decodes some 128 to 255 images a part, and says
+  what preparing will take, on how many cores and on the disk. An image that is broken is noticed there only if it is
+  one of them; the launch tells of it before anything runs.
+- On a GPU images lie in its memory unless they take more than `resources.data_share` of what a trial has of it (0.4;
+  `heal`: 0.4 of the GPU). A larger set stays in the machine's memory; its batches are gathered there, pinned, and sent
+  while those before are computed with. The results are the same. This has been tried with a stand-in for a second
+  device whose memory is tiny, not on a GPU.
+
+What it costs: [benchmarks.md](benchmarks.md).
+
 The tables are written by `python docs/inputs_table.py` from the cases in `tests/inputs`, which are run; a test holds
 them level.
 """

@@ -45,6 +45,9 @@ COLUMNS = {
     "those of `confirm` and `transfer` these",
     "state": "`complete`, `pruned` (given up early) or `failed` (`error` says why)",
     "config": "the whole configuration, JSON with sorted keys",
+    "carry_over": "of the original: how far flushing one half of all corrupted samples moves the other, 1 as far as "
+    "the flushed one, 0 like the retained ones; what `diagnose` measures of a case; null where that told nothing, and "
+    "of originals of an earlier version",
     "memorised": "share of the corrupted training samples to which the original gives their wrong label",
     "healed": "share of the corrupted training samples that get their clean label, report split",
     "healed_discovered": "the same among the known ones",
@@ -72,6 +75,7 @@ COLUMNS = {
     "epochs": "that the method took",
     "sample_passes": "samples taken forward and backward through a network, originals not counted",
     "seconds": "wall time of unlearning and evaluation",
+    "compile_seconds": "of these, what PyTorch's compiler took in this worker (`compile`); null where it is none",
     "curves": "JSON, by name one value an epoch (REM: accuracy on the wrong labels along each path)",
     "mlflow_run_id": "of the trial's run",
     "error": "why it failed, one line",

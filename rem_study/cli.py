@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from rem_study.errors import ClusterError, InputError, NotStartedError, StorageError, TrackingError, UnlearningError
 from rem_study.shown import shown
@@ -38,6 +39,10 @@ class _FolderType(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Folder:
         return open_folder(value) if isinstance(value, str) else value
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Folders."""
+        return [CompletionItem(incomplete, type="dir")]
+
 
 FOLDER = _FolderType()
 
@@ -51,6 +56,23 @@ class _StudyType(click.ParamType):
         from rem_study.spec.shipped import find_study
 
         return find_study(Path(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The studies that come along, and files."""
+        from rem_study.spec.shipped import shipped_names
+
+        return [*_beginning(incomplete, shipped_names("studies")), CompletionItem(incomplete, type="file")]
+
+
+def _beginning(incomplete: str, names: list[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The methods that there are, for a shell that completes."""
+    from rem_study.spec.space import known_methods
+
+    return _beginning(incomplete, known_methods())
 
 
 class _Commands(click.Group):
@@ -101,6 +123,16 @@ def main() -> None:
     """Hyperparameter studies of REM and its rivals over the plane of corrupted-data unlearning tasks."""
 
 
+_prepared_option = click.option(
+    "--root",
+    type=FOLDER,
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="As of `launch`: own images that are prepared lie there, under data/.",
+)
+
+
 def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--set",
@@ -133,7 +165,10 @@ def launch(
     address: str | None,
     warm_start: Path | None,
 ) -> None:
-    """Run the study file STUDY, or go on with it where it was left. STUDY may also name one that comes along: smoke."""
+    """Run the study file STUDY, or go on with it where it was left. STUDY may also name one that comes along: smoke.
+
+    Example: rem-study launch smoke --name first --set budget.trials=4
+    """
     from rem_study.study.launch import launch as run
 
     if warm_start is not None:
@@ -159,9 +194,13 @@ def launch(
         _say(f"stopped: {outcome.summary}. To go on, launch again: {_again()}", err=True)
         sys.exit(1)
     _say(f"done: {outcome.summary}")
-    _say(f"report:  {outcome.folder / 'report.html'}")
+    for line in outcome.verdict:
+        _say(line)
+    _say(f"report:  {outcome.folder / 'report.html'} (open it in a browser)")
     _say(f"best:    {outcome.folder / 'best.yaml'}")
-    _say(f"runs:    rem-study ui {outcome.folder}")
+    _say(f"runs:    rem-study ui {outcome.folder} (MLflow, on loopback)")
+    for view, link in outcome.views.items():
+        _say(f"         {view}: {link}")
 
 
 @main.command()
@@ -186,7 +225,10 @@ def submit(
     follow: bool,
     installed: bool,
 ) -> None:
-    """Run the study file STUDY as a job on a Ray cluster, which goes on when this machine is switched off."""
+    """Run the study file STUDY as a job on a Ray cluster, which goes on when this machine is switched off.
+
+    Example: rem-study submit quickstart --address http://localhost:8265 --follow
+    """
     from rem_study.study.submit import submit as run
 
     cluster, submitted = run(study, address, root, name, overrides, installed)
@@ -216,18 +258,86 @@ def _again() -> str:
 
 
 @main.command()
+@click.argument("kind", type=click.Choice(["quickstart", "own-data", "paper"]), default="quickstart")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="The study file; default: KIND.yaml.")
+@click.option("--data", type=PATH, help="own-data's images: a folder, an .npz or a Parquet file; default: data.")
+def init(kind: str, output: Path | None, data: Path | None) -> None:
+    """Write a study file to begin with, every section explained, and the schema that editors use for it.
+
+    quickstart: on data that come along. own-data: on your images. paper: the paper's grid on CIFAR-10. Nothing is
+    written over.
+
+    Example: rem-study init own-data --data pictures -o pictures.yaml
+    """
+    from rem_study.study.starter import write_starter
+
+    for line in write_starter(kind, output, data):
+        _say(line)
+
+
+@main.command()
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Default: the terminal.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def schema(output: Path | None, force: bool) -> None:
+    """Print the JSON Schema of study files, by which editors complete and check them.
+
+    Example: rem-study schema -o rem-study.schema.json
+    """
+    from rem_study.spec.schema import study_schema
+    from rem_study.storage.output import check_output
+
+    text = json.dumps(study_schema(), indent=1)
+    if output is None:
+        _say(text)
+        return
+    check_output(output, force)
+    output.write_text(text + "\n", encoding="utf-8")
+    _say(output)
+
+
+@main.command()
+@click.option("--root", type=PATH, default="runs", show_default=True, metavar="DIR", help="Where studies are to lie.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Of `rem-study ui`.")
+def doctor(root: Path, port: int) -> None:
+    """Say whether this machine has what a launch needs: packages, GPU, Ray, MLflow, ports, disk, shared memory.
+
+    Ray is really started and MLflow really written to, so it takes some seconds. Exit status 1 where something would
+    stop a launch.
+
+    Example: rem-study doctor --root /scratch/runs
+    """
+    from rem_study.study.doctor import findings
+
+    wrong = 0
+    for finding in findings(root, port):
+        wrong += finding.state == "wrong"
+        _say(finding)
+    if wrong:
+        _say(f"{wrong} of these would stop a launch", err=True)
+        sys.exit(1)
+
+
+@main.command()
 @_study_options
-def check(study: Path, overrides: tuple[str, ...]) -> None:
-    """Validate the study file STUDY; print its cells, trials, originals and a cost estimate."""
+@_prepared_option
+@click.option("--measure", is_flag=True, help="Time 5 seconds of training, compiled as the study asks, not half a one.")
+def check(study: Path, overrides: tuple[str, ...], root: Folder, measure: bool) -> None:
+    """Validate the study file STUDY; print its cells, trials, originals and a cost estimate.
+
+    Example: rem-study check quickstart --set budget.trials=20
+    """
     from rem_study.study.check import describe
 
-    _say(describe(study, overrides))
+    _say(describe(study, overrides, root, measure))
 
 
 @main.command()
 @click.argument("folder", type=FOLDER)
 def status(folder: Folder) -> None:
-    """Say how far the study in FOLDER is. Reads files only; works while the study runs."""
+    """Say how far the study in FOLDER is. Reads files only; works while the study runs.
+
+    Example: rem-study status runs/quickstart
+    """
     import gc
 
     from rem_study.study.status import describe
@@ -238,11 +348,49 @@ def status(folder: Folder) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5050, show_default=True, help="On loopback; 0: a free one."
+)
+def watch(folder: Folder, port: int) -> None:
+    """Show the study in FOLDER in a browser while it runs: the grid, each cell's history, failures, time left.
+
+    Served on loopback from the log, refreshed in place; ends with the study. Ctrl-C ends it, not the study.
+
+    Example: rem-study watch runs/quickstart
+    """
+    from rem_study.study.watch import watch as serve
+
+    serve(folder, port)
+    _say(f"report:  {folder / 'report.html'}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
 def report(folder: Folder) -> None:
-    """Write FOLDER/report.html and FOLDER/figures/ from the tables."""
+    """Write FOLDER/report.html and FOLDER/figures/ from the tables, or of a study that runs from what its log has.
+
+    Example: rem-study report runs/quickstart
+    """
+    import gc
+
     from rem_study.report.page import write_report
 
+    gc.disable()  # this process ends right after
     _say(write_report(folder))
+
+
+@main.command()
+@click.argument("folders", type=FOLDER, nargs=-1, required=True, metavar="DIR DIR...")
+def compare(folders: tuple[Folder, ...]) -> None:
+    """Put several studies side by side: what their files say otherwise, and how their scores differ, with intervals.
+
+    Differences are from the first DIR: in the cells they share, by method.
+
+    Example: rem-study compare runs/quickstart runs/longer
+    """
+    from rem_study.study.compare import describe
+
+    _say(describe(folders))
 
 
 @main.command()
@@ -253,11 +401,15 @@ def report(folder: Folder) -> None:
     type=click.Choice(["yaml", "json", "csv", "parquet", "latex", "optuna"]),
     default="yaml",
     show_default=True,
+    help="yaml, json: best.yaml; csv, parquet: cells; latex: a paper's tables; optuna: all trials, for its tools.",
 )
 @click.option("-o", "--output", type=PATH, help="A file; default: the terminal (not for parquet and optuna).")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def export(folder: Folder, form: str, output: Path | None, force: bool) -> None:
-    """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools."""
+    """Write the best configuration of each cell, the tables of a paper (latex), or all trials for Optuna's tools.
+
+    Example: rem-study export runs/quickstart --format csv -o cells.csv
+    """
     from rem_study.report.export import export as write
 
     text = write(folder, form, output, force)
@@ -271,7 +423,10 @@ def export(folder: Folder, form: str, output: Path | None, force: bool) -> None:
 @click.argument("folder", type=FOLDER)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(folder: Folder, port: int) -> None:
-    """Open MLflow's UI on the study in FOLDER, on loopback."""
+    """Open MLflow's UI on the study in FOLDER, on loopback.
+
+    Example: rem-study ui runs/quickstart --port 5001
+    """
     from rem_study.tracking.ui import serve
 
     sys.exit(serve(folder, port))
@@ -289,9 +444,12 @@ def ui(folder: Folder, port: int) -> None:
     help="Give MLflow up after so long in all (after 120 s without an answer in any case); the next sync goes on.",
 )
 def sync(folder: Folder, force: bool, timeout: float) -> None:
-    """Bring MLflow, the tables and the report level with the log of the study in FOLDER."""
+    """Bring MLflow, the tables and the report level with the log of the study in FOLDER.
+
+    Example: rem-study sync runs/quickstart
+    """
     from rem_study.study.sync import sync as bring_level
-    from rem_study.tracking.runs import quicken_sqlite
+    from rem_study.tracking.client import quicken_sqlite
 
     quicken_sqlite()
     _say(f"{bring_level(folder, force, timeout)} replicates were missing in MLflow and are there now")
@@ -300,7 +458,7 @@ def sync(folder: Folder, force: bool, timeout: float) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--cell", "cells", multiple=True, metavar="CELL", help="poison@0.5, say; several times; default: all.")
-@click.option("--method", default="rem", show_default=True)
+@click.option("--method", default="rem", show_default=True, shell_complete=_methods)
 @click.option("--alias", default="champion", show_default=True, help="models:/NAME@ALIAS is this version then.")
 @click.option("--originals", type=FOLDER, help="Folder of the originals; default: the one beside FOLDER.")
 @click.option("--device", default="cpu", show_default=True)
@@ -311,6 +469,8 @@ def register(
 
     It is made again from its seeds (the original too, if it is not there any more) and saved as a graph that takes
     images in [0, 1], without pickle.
+
+    Example: rem-study register runs/quickstart --cell poison@0.5 --method rem
     """
     from rem_study.study.register import register as put
 
@@ -380,6 +540,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
                 show_default=True,
                 help="GiB that the checkpoint, and the data file, may unpack to.",
             ),
+            _prepared_option,
         )
     ):
         command = option(command)
@@ -390,7 +551,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
 @_case_options
 @click.option("-o", "--output", type=PATH, help="The healed checkpoint; default: CHECKPOINT with .healed in its name.")
 @click.option("--force", is_flag=True, help="Write over a healed checkpoint and what lies beside it.")
-@click.option("--method", default="rem", show_default=True, help="See `rem-study methods`.")
+@click.option("--method", default="rem", show_default=True, shell_complete=_methods, help="See `rem-study methods`.")
 @click.option("--config", type=PATH, help="YAML: hyperparameters; default: the method's own defaults.")
 @click.option("--best", type=PATH, help="A study's best.yaml; alone: what serves the case as it is diagnosed.")
 @click.option("--cell", help="Of best.yaml, exactly: poison@0.5, say; universal: the one for the whole grid.")
@@ -431,7 +592,7 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
-    default=1,
+    default=2,
     show_default=True,
     help="Heal so often, from the original each time, the surest suspects of each round taken for known in the next.",
 )
@@ -441,6 +602,10 @@ def heal(**options: Any) -> None:
     CHECKPOINT is a state dict (.pt, opened with weights_only) or a safetensors file, and is never changed. The healed
     one has the same parameters, by name and shape. Beside it come a report and a list of all training samples; those
     likely to be corrupted too are at its top.
+
+    \b
+    Example: rem-study heal model.pt --model torchvision/resnet18 \\
+                 --data data.npz --ids known.csv --best runs/quickstart/best.yaml
     """
     from rem_study.heal.request import HealRequest, heal_checkpoint
 
@@ -460,12 +625,19 @@ def heal(**options: Any) -> None:
 
 @main.command()
 @_case_options
-@click.option("--method", default="rem", show_default=True, help="Whose configuration of best.yaml.")
+@click.option(
+    "--method", default="rem", show_default=True, shell_complete=_methods, help="Whose configuration of best.yaml."
+)
 @click.option("--best", type=PATH, help="A study's best.yaml: which of its cells serves the case.")
 def diagnose(**options: Any) -> None:
     """Say where the case of the model in CHECKPOINT lies: what kind of corruption, how much of it is known.
 
-    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written.
+    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written but the
+    prepared images (--root).
+
+    \b
+    Example: rem-study diagnose model.pt --model torchvision/resnet18 \\
+                 --data data.npz --ids known.csv
     """
     from rem_study.heal.consultation import DiagnoseRequest, diagnose_checkpoint
 
@@ -483,7 +655,10 @@ def _progress(line: str) -> None:
 
 @main.command()
 def methods() -> None:
-    """List the methods."""
+    """List the methods.
+
+    Example: rem-study methods
+    """
     from rem_study.spec import load_space
     from rem_study.spec.space import known_methods
 
@@ -492,9 +667,12 @@ def methods() -> None:
 
 
 @main.command()
-@click.argument("method")
+@click.argument("method", shell_complete=_methods)
 def show(method: str) -> None:
-    """Show a method's search space, defaults and sources."""
+    """Show a method's search space, defaults and sources.
+
+    Example: rem-study show rem
+    """
     from rem_study.spec import load_space
 
     space = load_space(method)

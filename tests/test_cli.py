@@ -1,5 +1,6 @@
 """Wrong input: exit status 2, one line that names file and field, nothing started."""
 
+import re
 import subprocess
 import sys
 import time
@@ -42,7 +43,6 @@ WRONG = {
         changed(methods={"rem": {"fixed": {"redirect_width": 0}}}),
         "methods.rem.fixed.redirect_width",
     ),
-    "no data set": (changed(data={"name": "cifar10", "root": "/nowhere"}), "data.root"),
     "no data root": (changed(data={"name": "cifar10"}), "data.root"),
     "range upside down": (changed(methods={"npo": {"space": UPSIDE_DOWN}}), "methods.npo.space"),
     "too many corrupted": (
@@ -143,6 +143,38 @@ def test_check_counts_what_the_study_promises(tmp_path):
     result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert "trials     6, each on 2 replicate(s): about 12 rows" in result.output
     assert "originals  2 (" in result.output
+
+
+@pytest.mark.parametrize(
+    ("data", "cost"),
+    [
+        ({"name": "cifar10", "root": "/nowhere", "train_samples": 500}, " here, "),
+        ({"name": "cifar10", "root": "/nowhere", "train_samples": 500, "download": True}, "which a launch fetches"),
+        ({"name": "folder", "root": "/nowhere"}, "cannot be told before the images are there"),
+    ],
+)
+def test_check_needs_no_data_and_says_so_but_a_launch_does(data, cost, tmp_path):
+    (tmp_path / "study.yaml").write_text(changed(data=data))
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
+    assert result.exit_code == 0
+    assert f"note       data.root: /nowhere has no {data['name']} images" in result.output and cost in result.output
+    if "download" not in data:
+        options = ["--root", str(tmp_path / "runs")]
+        result = CliRunner().invoke(main, ["launch", str(tmp_path / "study.yaml"), *options])
+        assert result.exit_code == 2 and "data.root" in result.stderr
+        assert not (tmp_path / "runs" / "study").exists()
+
+
+def test_check_states_the_cost_in_time_and_that_it_is_an_estimate(tmp_path):
+    (tmp_path / "study.yaml").write_text(changed(budget={"trials": 1}, race=OFF, confirm=OFF))
+    (tmp_path / "long.yaml").write_text(changed(budget={"trials": 2000}, race=OFF, confirm=OFF))
+    short, long = (
+        re.search(r"cost +about (\d[\d.]*) (s|min|h) here, \d+ trial\(s\) at a time: an estimate", told)
+        for told in (CliRunner().invoke(main, ["check", str(tmp_path / f"{n}.yaml")]).output for n in ("study", "long"))
+    )
+    assert short and long
+    seconds = [float(one[1]) * {"s": 1, "min": 60, "h": 3600}[one[2]] for one in (short, long)]
+    assert 20 <= seconds[0] < seconds[1]
 
 
 def test_methods_and_show_list_what_there_is():

@@ -40,7 +40,7 @@ PROGRAMS = (
 )
 
 NOT_HERE = {
-    r"^make (quickstart|test|lint|bench)": "makes an environment of 7 GB, and would run this very test; .ci/run does",
+    r"^make (quickstart|test|lint|bench|docs)": "makes an environment of 7 GB, or runs this very test; .ci/run does",
     r"^rem-study submit ": "needs a Ray head with its job server: tests/study/test_submit.py starts one",
     r"^ray (up|down|dashboard) ": "starts machines on AWS; cluster.yaml is validated by tests/test_cluster.py",
     r"^ray job ": "needs a job that was submitted: tests/study/test_submit.py",
@@ -51,12 +51,14 @@ NOT_HERE = {
     r"^kubectl ": "needs a Kubernetes cluster",
     r"^ssh ": "needs the head of a cluster",
     r"^rem-study ui ": "serves until it is stopped: tests/report/test_browser.py opens it",
+    r"^rem-study watch ": "serves until the study ends: tests/study/test_watch.py opens it",
     r"^optuna-dashboard ": "serves until it is stopped: tests/search/test_optuna_studies.py opens it",
     r"^mlflow ": "serves until it is stopped",
     r"^python \.\./shared/data/prepare\.py": "lays out data sets that are not in the repository",
     r"^rem-study launch .*data\.root=": "needs Fashion-MNIST or CIFAR-10, and hours",
     r"^python docs/tables\.py runs/fashion": "needs that study",
     r"^python docs/gpu_tables\.py": "needs a file of gpu_cells.py: tests/benchmarks/test_gpu_cells.py makes some",
+    r"^python docs/(site|make_notebook)\.py": "needs the extra `docs`: tests/test_docs_site.py",
     r"^python benchmarks/": "minutes to hours on a quiet machine",
     r"^(\.venv/bin/)?(python -m )?pytest": "would run this very test",
     r"^REM_STUDY_": "sets up what runs elsewhere",

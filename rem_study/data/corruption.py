@@ -122,6 +122,9 @@ class Batch:
     labels: Tensor
     host_ids: Tensor
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 class CorruptedTrainingSet:
     """The training data as a method meets it: given labels, triggers in place, no clean label to be found.
@@ -131,7 +134,7 @@ class CorruptedTrainingSet:
     """
 
     def __init__(self, dataset: Dataset, corruption: Corruption | None) -> None:
-        self.device = dataset.train_images.device
+        self.device = dataset.device
         self.labels = dataset.train_labels.clone()
         self._trigger = corruption.process.trigger if corruption else None
         self._triggered = torch.zeros(len(self.labels), dtype=torch.bool, device=self.device)
@@ -143,12 +146,15 @@ class CorruptedTrainingSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def images(self, ids: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def images(
+        self, ids: Tensor, augment: Callable[[Tensor], Tensor] | None = None, host_ids: Tensor | None = None
+    ) -> Tensor:
         """Images float32 (B, C, H, W) of the samples `ids` (B,), as the network sees them.
 
-        The trigger is stamped after augmentation, so that it is never cropped away.
+        The trigger is stamped after augmentation, so that it is never cropped away. `host_ids`: `ids` on the CPU, which
+        spares a wait where the images are there, too.
         """
-        images = self.dataset.normalise(self.dataset.train_images[ids])
+        images = self.dataset.training_images(ids, host_ids)
         if augment is not None:
             images = augment(images)
         if self._trigger is not None:
@@ -156,12 +162,16 @@ class CorruptedTrainingSet:
         return images
 
 
-def fresh_samples(process: Process, dataset: Dataset, *seed: object) -> tuple[Tensor, Tensor]:
-    """Test images put through a corruption: images float32 (M, C, H, W) and their corrupted labels (M,)."""
-    eligible = process.fresh
-    labels = process.relabel(dataset.test_labels.cpu()[eligible], generator("fresh", *seed))
-    images = dataset.normalise(dataset.test_images[eligible.to(dataset.test_images.device)])
-    if process.trigger is not None:
-        everywhere = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        images = process.trigger.stamp(images, everywhere, dataset)
-    return images, labels.to(images.device)
+def fresh_samples(process: Process, dataset: Dataset, *seed: object) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Test images put through a corruption: what gives the images, float32 (B, C, H, W), at places (B,) among them, and
+    the corrupted labels (M,) of all."""
+    labels = process.relabel(dataset.test_labels.cpu()[process.fresh], generator("fresh", *seed))
+    eligible, trigger = process.fresh.to(dataset.device), process.trigger
+
+    def images(places: Tensor) -> Tensor:
+        some = dataset.tested_images(eligible[places])
+        if trigger is None:
+            return some
+        return trigger.stamp(some, torch.ones(len(some), dtype=torch.bool, device=some.device), dataset)
+
+    return images, labels.to(dataset.device)

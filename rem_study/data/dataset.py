@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rem_study.data import place
+from rem_study.data.content import array_of, content_hash, moments, pixel_counts
+from rem_study.data.images import Images
 from rem_study.data.parquet import parquet_files
-from rem_study.data.sources import SOURCES, Augmentation
-from rem_study.data.transfer import send
-from rem_study.errors import InputError
+from rem_study.data.prepare import obtain, read_now
+from rem_study.data.prepared import Known, source_key
+from rem_study.data.sources import SOURCES, Augmentation, Files
+from rem_study.data.transfer import memory_of, send, taken
 from rem_study.seeds import generator
 from rem_study.spec import DataSpec
 
@@ -24,7 +28,7 @@ class Dataset:
     """Training and test images.
 
     Attributes:
-        train_images, test_images: uint8 (N, C, H, W).
+        train_images, test_images: uint8 (N, C, H, W); on the CPU where they are too large for the device.
         train_labels, test_labels: int64 (N,), in [0, num_classes).
         augmentation: what training applies, or None.
         notes, class_names, train_files, train_numbers: see `Images`.
@@ -42,15 +46,35 @@ class Dataset:
     train_files: tuple[str, ...] = ()
     train_numbers: tuple[int, ...] = ()
 
+    @property
+    def device(self) -> torch.device:
+        """Where labels and moments are, and batches of images go; the images themselves, unless they are too large."""
+        return self.train_labels.device
+
     @cached_property
     def mean(self) -> Tensor:
         """Mean of the training pixels, float32 (1, C, 1, 1), for pixels in [0, 1]."""
-        return _channel_moments(self.train_images)[0]
+        return self._moments[0]
 
     @cached_property
     def std(self) -> Tensor:
         """Standard deviation of the training pixels, float32 (1, C, 1, 1)."""
-        return _channel_moments(self.train_images)[1]
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        counts = pixel_counts(array_of(self.train_images).pieces, self.train_images.shape[1])
+        mean, std = moments(counts)
+        return mean.to(self.device), std.to(self.device)
+
+    def training_images(self, ids: Tensor, host_ids: Tensor | None = None) -> Tensor:
+        """Training images `ids` (B,), normalised, on the device; `host_ids`: the same on the CPU, where they are known
+        there."""
+        return self.normalise(taken(self.train_images, ids, host_ids, self.device))
+
+    def tested_images(self, ids: Tensor) -> Tensor:
+        """Test images `ids` (B,), normalised, on the device."""
+        return self.normalise(taken(self.test_images, ids, None, self.device))
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) to float32 of zero mean and unit variance over the training set."""
@@ -64,11 +88,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of every pixel and label, the same on every machine."""
-        digest = hashlib.sha256()
-        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return content_hash(map(array_of, arrays))
 
     def training_part(self, labels: Tensor) -> Dataset:
         """The training images under other labels (N,), normalised as here; no true label, no test image."""
@@ -77,29 +98,37 @@ class Dataset:
         vars(part).update(mean=self.mean, std=self.std)  # `replace` forgets them; counting takes time
         return part
 
-    def to(self, device: torch.device) -> Dataset:
-        """The same data on `device`."""
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+    def to(self, device: torch.device, most: float = math.inf) -> Dataset:
+        """The same data for computing on `device`.
+
+        Args:
+            most: bytes of images that the device is to hold; where there are more, they stay in the CPU's memory, and
+                batches of them are sent.
+        """
+        if device.type == "cpu":
+            return self
+        names = ["train_labels", "test_labels"]
+        if self.train_images.nbytes + self.test_images.nbytes <= most:
+            names += ["train_images", "test_images"]
+        moved = replace(self, **{name: getattr(self, name).to(device) for name in names})
+        vars(moved).update(mean=self.mean.to(device), std=self.std.to(device), fingerprint=self.fingerprint)
+        return moved
 
 
-def _channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    counts = torch.stack([torch.bincount(c.flatten().long(), minlength=256) for c in images.unbind(1)]).double()
-    shares = counts / counts.sum(1, keepdim=True)
-    values = torch.arange(256, device=images.device, dtype=torch.float64) / 255
-    mean = shares @ values
-    std = (shares @ values.square() - mean.square()).sqrt()
-    return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
+def load_dataset(spec: DataSpec, device: str = "cpu", share: float = 1.0) -> Dataset:
+    """The data set of a study, for computing on `device`; kept in memory for the next call, unless an NPZ or Parquet
+    file is another one by then (in a notebook, say).
 
+    A user's own images are prepared once for all processes (see `rem_study.data.place`).
 
-def load_dataset(spec: DataSpec, device: str = "cpu") -> Dataset:
-    """The data set of a study, on `device`; kept in memory for the next call, unless an NPZ or Parquet file is another
-    one by then (in a notebook, say).
+    Args:
+        share: of an accelerator's memory that images may take; a set that takes more stays in the CPU's.
 
     Raises:
         InputError: files are missing or malformed, or hold fewer images than the study asks for.
+        OSError: a prepared set cannot be written.
     """
-    return _load(spec, device, _versions(spec))
+    return _load(spec, device, share, place.current(), _versions(spec))
 
 
 def _versions(spec: DataSpec) -> tuple[tuple[str, int, int], ...]:
@@ -112,25 +141,30 @@ def _versions(spec: DataSpec) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=4)
-def _load(spec: DataSpec, device: str, versions: object) -> Dataset:
+def _load(spec: DataSpec, device: str, share: float, where: place.Place | None, versions: object) -> Dataset:
+    read = SOURCES[spec.name].read
+    known: Known | None = None
+    if not isinstance(read, Files):
+        images = read(spec)
+    elif where is None:
+        images = read_now(spec, read.list(spec))
+    else:
+        folder = where.folder / source_key(spec, read.paths(spec))
+        images, known = obtain(spec, folder, lambda: read.list(spec), where.thorough)
+    dataset = dataset_of(spec, images)
+    if known is not None:
+        vars(dataset).update(vars(known))
+    target = torch.device(device)
+    return dataset.to(target, share * memory_of(target))
+
+
+def dataset_of(spec: DataSpec, images: Images) -> Dataset:
+    """`images` as the data set of a study that asks for them."""
     source = SOURCES[spec.name]
-    images_read = source.read(spec)
-    size = images_read.train_images.shape[-1]
+    size = images.train_images.shape[-1]
     augmentation = source.augmentation or Augmentation(padding=max(1, size // 8), flip=False)
-    dataset = Dataset(
-        name=spec.name,
-        **vars(images_read),
-        augmentation=augmentation if (source.augment if spec.augment is None else spec.augment) else None,
-    )
-    for part, wanted in (("train", spec.train_samples), ("test", spec.test_samples)):
-        images, labels = getattr(dataset, f"{part}_images"), getattr(dataset, f"{part}_labels")
-        if wanted is None:
-            continue
-        if wanted > len(images):
-            raise InputError(f"data.{part}_samples: {wanted} asked for, {spec.name} has {len(images)}")
-        kept = torch.randperm(len(images), generator=generator(spec.name, part, "part"))[:wanted].sort().values
-        dataset = replace(dataset, **{f"{part}_images": images[kept], f"{part}_labels": labels[kept]})
-    return dataset.to(torch.device(device))
+    augment = source.augment if spec.augment is None else spec.augment
+    return Dataset(name=spec.name, **vars(images), augmentation=augmentation if augment else None)
 
 
 def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rem_study.data.decode import Taken, decoded
-from rem_study.data.images import HELD_OUT, Images, Part, broken, held_out, own_images, reason
+from rem_study.data.decode import decoded
+from rem_study.data.images import (
+    AT_ONCE,
+    HELD_OUT,
+    Job,
+    Listing,
+    StoredPart,
+    broken,
+    checked_classes,
+    held_out,
+    reason,
+)
 from rem_study.spec import DataSpec
 from rem_study.spec.yaml_file import one_line
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Those of torchvision, which takes seconds to be imported."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class _Found:
     notes: list[str]
 
 
-def read_folder(root: Path, spec: DataSpec) -> Images:
+def list_folder(root: Path, spec: DataSpec) -> Listing:
     """`root`/train/CLASS/ and a held-out part beside it (test, else val, ...).
 
     What an operating system or an editor left (`._0000.png`, `__MACOSX/`, `.ipynb_checkpoints/`) is no image. Ids count
@@ -49,7 +63,7 @@ def read_folder(root: Path, spec: DataSpec) -> Images:
         there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())[:8] if root.is_dir() else []
         told = f"; {root.name} has {', '.join(map(one_line, there))}" if there else ""
         raise broken(root / "train", f"is not a folder{told}")
-    beside, notes = held_out({name for name in HELD_OUT if (root / name).is_dir()}, "the folder {}/")
+    beside, notes = held_out(_held_out_folders(root), "the folder {}/")
     if (beside is None and not spec.as_is) or (root / "test").is_file():
         raise broken(root / "test", "is not a folder")
     train = _find(root / "train")
@@ -59,8 +73,7 @@ def read_folder(root: Path, spec: DataSpec) -> Images:
     classes = {name: index for index, name in enumerate(sorted(set(train.class_of)))}
     if not classes:
         raise broken(root / "train", "has no class folder with images: train/CLASS/*.png")
-    taken = Taken()
-    train_part = _part(train, classes, spec, taken)
+    train_part = _part(train, classes, spec)
     test_part = None
     if beside is not None:
         test = _find(root / beside)
@@ -70,38 +83,57 @@ def read_folder(root: Path, spec: DataSpec) -> Images:
         notes += test.notes
         if test.empty:
             notes.append(f"{beside}/ has no image of class {', '.join(map(one_line, test.empty))}")
-        test_part = _part(test, classes, spec, taken)
-    images = own_images(train_part, test_part, spec, len(classes))
-    files = tuple(path.relative_to(root / "train").as_posix() for path in train.files)
+        test_part = _part(test, classes, spec)
     shifted = train.numbers != list(range(len(train.numbers)))
     if shifted:
         notes.append("ids count as ImageFolder does, the files left out of train/ too")
-    return Images(
-        **{
-            **vars(images),
-            "notes": (*notes, *taken.notes(images.train_images.shape[1])),
-            "class_names": tuple(classes),
-            "train_files": files,
-            "train_numbers": tuple(train.numbers) if shifted else (),
-        }
+    return Listing(
+        train_part,
+        test_part,
+        checked_classes(train_part, test_part, spec, len(classes)),
+        notes=tuple(notes),
+        class_names=tuple(classes),
+        train_files=tuple(path.relative_to(root / "train").as_posix() for path in train.files),
+        train_numbers=tuple(train.numbers) if shifted else (),
     )
 
 
-def _part(found: _Found, classes: dict[str, int], spec: DataSpec, taken: Taken) -> Part:
+def folder_files(root: Path) -> list[Path]:
+    """All that `list_folder` looks at: files, and folders, since a class may be empty. Raises OSError."""
+    seen = []
+    for name in ("train", *sorted(_held_out_folders(root))):
+        for place, _, names in sorted(os.walk(root / name, followlinks=True)):
+            seen += [Path(place), *(Path(place, file) for file in sorted(names))]
+    return seen
+
+
+def _held_out_folders(root: Path) -> set[str]:
+    return {name for name in HELD_OUT if (root / name).is_dir()}
+
+
+def _part(found: _Found, classes: dict[str, int], spec: DataSpec) -> StoredPart:
     def content(path: Path) -> bytes:
         try:
             return path.read_bytes()
         except OSError as error:
             raise broken(path, error.strerror or reason(error)) from None
 
-    images = decoded(((str(path), content(path)) for path in found.files), spec, taken)
-    return Part(images, np.array([classes[name] for name in found.class_of], dtype=np.int64))
+    def job(files: list[Path]) -> Job:
+        return lambda: decoded(((str(path), content(path)) for path in files), spec)
+
+    def jobs(files: list[Path]) -> Iterator[Job]:
+        return (job(files[start : start + AT_ONCE]) for start in range(0, len(files), AT_ONCE))
+
+    return StoredPart(
+        labels=np.array([classes[name] for name in found.class_of], dtype=np.int64),
+        count=len(found.files),
+        jobs=lambda: jobs(found.files),
+        sample=lambda count: jobs(found.files[:: max(1, len(found.files) // count)]),
+    )
 
 
 def _find(folder: Path) -> _Found:
     """As `ImageFolder` walks: classes by name, below each all folders by name, files by name; links are followed."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     found = _Found([], [], [], [], [])
     left: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -123,7 +155,7 @@ def _find(folder: Path) -> _Found:
             for place, _, names in sorted(os.walk(entry.path, followlinks=True)):
                 inner = Path(place).relative_to(folder)
                 for name in sorted(names):
-                    is_image = name.lower().endswith(IMG_EXTENSIONS)
+                    is_image = name.lower().endswith(IMAGE_ENDINGS)
                     if any(map(_is_debris, inner.parts)):
                         pass  # said of its folder
                     elif _is_debris(name):

@@ -4,7 +4,8 @@ are resized, how images and labels of one set are held against each other."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rem_study.errors import InputError
+from rem_study.seeds import generator
 from rem_study.spec import DataSpec
 from rem_study.spec.yaml_file import one_line
 
@@ -80,41 +82,128 @@ def broken(place: object, why: str) -> InputError:
     return InputError(f"data.root: {one_line(place)}: {why}")
 
 
+def differing(place: str) -> InputError:
+    """An image of another size than those before it, where the study names none."""
+    return InputError(f"data.image_size: {one_line(place)}: images differ in size; say to which they are to be resized")
+
+
 def reason(error: Exception) -> str:
     """An exception's text on one line, without addresses in memory."""
     text = re.sub(r"<_?\w+(\.\w+)* object at 0x[0-9a-fA-F]+>", "the file", str(error))
     return one_line(text) or type(error).__name__
 
 
-def own_images(train: Part, test: Part | None, spec: DataSpec, num_classes: int | None = None) -> Images:
-    """A user's images, checked; without `num_classes`, the largest training label says how many there are.
+@dataclass
+class Taken:
+    """How many images were taken otherwise than as they are; `notes` says so."""
+
+    deep: int = 0
+    palette: int = 0
+    example: dict[str, str] = field(default_factory=dict)
+
+    def count(self, what: str, place: str) -> None:
+        """Count an image at `place` as `deep` or `palette`."""
+        setattr(self, what, getattr(self, what) + 1)
+        self.example.setdefault(what, one_line(place))
+
+    def add(self, later: Taken) -> None:
+        """Count what was counted of the images that follow."""
+        self.deep, self.palette = self.deep + later.deep, self.palette + later.palette
+        self.example = later.example | self.example
+
+    def notes(self, channels: int) -> list[str]:
+        """A line each; none of palettes where the set has colours and they are images like the others."""
+        lines = []
+        if self.deep:
+            more = f" and {self.deep - 1} more" if self.deep > 1 else ""
+            lines.append(f"{self.example['deep']}{more}: 16 bits a channel, scaled to 8")
+        if self.palette and channels == 1:
+            more = f" and {self.palette - 1} more" if self.palette > 1 else ""
+            lines.append(f"{self.example['palette']}{more}: palettes that hold grey alone, read as one channel")
+        return lines
+
+
+@dataclass(frozen=True)
+class Some:
+    """A few images of a part that follow each other.
+
+    Attributes:
+        images: uint8 (n, C, H, W), at the size that the study asks for; grey only where all of them are.
+        place: of the first, for messages.
+    """
+
+    images: np.ndarray
+    place: str
+    taken: Taken = field(default_factory=Taken)
+
+
+Job = Callable[[], Some]
+"""Makes some images, in any thread. Raises InputError."""
+AT_ONCE = 16
+"""Images that one job makes."""
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """The training or the held-out set of a user's own source, none of its images read.
+
+    Attributes:
+        labels: int64 (N,).
+        count: images; equals N but for mistakes.
+        jobs: what makes all images, in order.
+        sample: what makes about so many of them.
+    """
+
+    labels: np.ndarray
+    count: int
+    jobs: Callable[[], Iterator[Job]]
+    sample: Callable[[int], Iterator[Job]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a user's own source holds, before any image of it is decoded. Fields as in `Images`."""
+
+    train: StoredPart
+    test: StoredPart | None
+    num_classes: int
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    train_files: tuple[str, ...] = ()
+    train_numbers: tuple[int, ...] = ()
+
+
+def checked_classes(train: StoredPart, test: StoredPart | None, spec: DataSpec, num_classes: int | None = None) -> int:
+    """How many classes there are: `num_classes`, else the largest training label says it.
 
     Raises:
-        InputError: a part is empty, images and labels differ in number, or parts do not go together.
+        InputError: a part is empty, images and labels differ in number, or labels do not go together.
     """
     parts = {"train": train} if test is None else {"train": train, "test": test}
     for name, part in parts.items():
-        if not len(part.images):
+        if not part.count:
             raise broken(spec.root, f"has no {name} image")
-        if len(part.images) != len(part.labels):
-            raise broken(spec.root, f"has {len(part.images)} {name} images, but {len(part.labels)} labels")
-    test = test or Part(train.images[:0], train.labels[:0])  # `as_is` allows for no test part
+        if part.count != len(part.labels):
+            raise broken(spec.root, f"has {part.count} {name} images, but {len(part.labels)} labels")
     num_classes = num_classes or int(train.labels.max()) + 1
     if num_classes < 2:
         raise broken(spec.root, "has only one class")
-    if len(test.labels) and test.labels.max() >= num_classes:
+    if test is not None and test.labels.max() >= num_classes:
         raise broken(spec.root, f"test label {test.labels.max()} is not among the training labels")
-    if train.images.shape[1] != test.images.shape[1]:
-        channels = train.images.shape[1], test.images.shape[1]
-        raise broken(spec.root, f"training images have {channels[0]} channels, test images {channels[1]}")
-    shapes = {part.images.shape[2:] for part in parts.values()}
-    height, width = train.images.shape[2:]
-    if spec.image_size is None and (len(shapes) > 1 or not (spec.as_is or height == width >= 12)):
+    return num_classes
+
+
+def check_shapes(train: tuple[int, ...], test: tuple[int, ...] | None, spec: DataSpec) -> None:
+    """Raise InputError where images of these shapes (C, H, W) do not go together, or must be resized."""
+    if test is not None and train[0] != test[0]:
+        raise broken(spec.root, f"training images have {train[0]} channels, test images {test[0]}")
+    height, width = train[1:]
+    differ = test is not None and train[1:] != test[1:]
+    if spec.image_size is None and (differ or not (spec.as_is or height == width >= 12)):
         raise InputError(
             f"data.image_size: {one_line(spec.root)}: images of {height}x{width} must be resized; say to how many "
             "pixels a side"
         )
-    return as_images(train, test, spec.image_size, num_classes)
 
 
 def held_out(found: set[str], what: str) -> tuple[str | None, list[str]]:
@@ -125,3 +214,17 @@ def held_out(found: set[str], what: str) -> tuple[str | None, list[str]]:
     notes = [] if names[0] == "test" else [f"{what.format(names[0])} is the held-out set, since there is no test part"]
     notes += [f"{what.format(name)} is left aside: the held-out set is {what.format(names[0])}" for name in names[1:]]
     return names[0], notes
+
+
+def kept(spec: DataSpec, part: str, total: int) -> Tensor | None:
+    """Which of `total` images of the part `train` or `test` the study takes, int64, in order; None: all of them.
+
+    Raises:
+        InputError: it asks for more than there are.
+    """
+    wanted: int | None = getattr(spec, f"{part}_samples")
+    if wanted is None:
+        return None
+    if wanted > total:
+        raise InputError(f"data.{part}_samples: {wanted} asked for, {spec.name} has {total}")
+    return torch.randperm(total, generator=generator(spec.name, part, "part"))[:wanted].sort().values

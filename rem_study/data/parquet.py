@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rem_study.data.decode import Taken, decoded
-from rem_study.data.images import HELD_OUT, Images, Part, broken, held_out, own_images, reason
+from rem_study.data.decode import decoded
+from rem_study.data.images import (
+    AT_ONCE,
+    HELD_OUT,
+    Job,
+    Listing,
+    StoredPart,
+    broken,
+    checked_classes,
+    held_out,
+    reason,
+)
 from rem_study.data.labels import Labels, NoLabels, as_classes
 from rem_study.errors import InputError
 from rem_study.spec import DataSpec
@@ -52,7 +63,7 @@ def parquet_files(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_parquet(root: Path, spec: DataSpec) -> Images:
+def list_parquet(root: Path, spec: DataSpec) -> Listing:
     """Images and labels of `parquet_files`; their columns are `image` and `label`, what `columns` says, or the only
     ones that can be.
 
@@ -65,8 +76,7 @@ def read_parquet(root: Path, spec: DataSpec) -> Images:
     beside, notes = held_out(set(files) - {"train"}, "the part {}")
     columns = _columns(files["train"][0], spec)
     notes += columns.notes
-    taken = Taken()
-    train, labels, names = _part(files["train"], columns, spec, taken, None)
+    train, labels, names = _part(files["train"], columns, spec, None)
     notes += [f"{columns.label}: {labels.note}"] if labels.note else []
     test = None
     if beside is None and not spec.as_is:
@@ -77,13 +87,12 @@ def read_parquet(root: Path, spec: DataSpec) -> Images:
             else "is the training part alone; a folder of train.parquet and test.parquet has both",
         )
     if beside is not None:
-        test = _part(files[beside], columns, spec, taken, labels)[0]
-    images = own_images(train, test, spec)
-    notes += taken.notes(images.train_images.shape[1])
+        test = _part(files[beside], columns, spec, labels)[0]
+    num_classes = checked_classes(train, test, spec)
     class_names = labels.names or columns.class_names
-    if len(class_names) < images.num_classes:
+    if len(class_names) < num_classes:
         class_names = ()
-    return replace(images, notes=tuple(notes), class_names=class_names, train_files=names)
+    return Listing(train, test, num_classes, tuple(notes), class_names, names)
 
 
 @dataclass(frozen=True)
@@ -149,28 +158,31 @@ def _class_names(schema: Any, column: str) -> tuple[str, ...]:
 
 
 def _part(
-    paths: list[Path], columns: _Columns, spec: DataSpec, taken: Taken, like: Labels | None
-) -> tuple[Part, Labels, tuple[str, ...]]:
-    """Images and labels, the labels as they were converted, and the images' file names if all have one."""
+    paths: list[Path], columns: _Columns, spec: DataSpec, like: Labels | None
+) -> tuple[StoredPart, Labels, tuple[str, ...]]:
+    """The part, its labels as they were converted, and the images' file names if all have one."""
     import pyarrow
     import pyarrow.parquet
 
-    places: list[tuple[str, object]] = []
     cells: list[object] = []
     files: list[object] = []
     for path in paths:
         try:
-            table = pyarrow.parquet.ParquetFile(path).read([columns.image, columns.label])
+            file = pyarrow.parquet.ParquetFile(path)
+            schema = file.schema_arrow
+            missing = [name for name in (columns.image, columns.label) if name not in schema.names]
+            if missing:
+                raise broken(path, f"has no column {one_line(missing[0])}")
+            kind = schema.field(columns.image).type
+            if not _is_encoded(kind):
+                raise broken(f"{path}, row 0", "holds no encoded image (PNG, JPEG, ...)")
+            named = pyarrow.types.is_struct(kind) and kind.get_field_index("path") >= 0
+            table = file.read([columns.label, f"{columns.image}.path"] if named else [columns.label])
         except (OSError, pyarrow.ArrowException) as error:
             raise broken(path, reason(error)) from None
-        missing = [name for name in (columns.image, columns.label) if name not in table.column_names]
-        if missing:
-            raise broken(path, f"has no column {one_line(missing[0])}")
-        for row, image in enumerate(table[columns.image].to_pylist()):
-            is_struct = isinstance(image, dict)
-            places.append((f"{path}, row {row}", image.get("bytes") if is_struct else image))
-            files.append(image.get("path") if is_struct else None)
         labels = table[columns.label].to_pylist()
+        images = table[columns.image].to_pylist() if named else [None] * len(labels)
+        files += [None if image is None else image["path"] for image in images]
         if None in labels:
             more = f" ({labels.count(None)} rows have none)" if labels.count(None) > 1 else ""
             raise broken(
@@ -183,9 +195,38 @@ def _part(
         converted = as_classes(_array(cells), like)
     except NoLabels as error:
         raise broken(paths[0], f"{columns.label} {error}") from None
-    images = decoded(places, spec, taken)
     names = tuple(name for name in files if isinstance(name, str) and name)
-    return Part(images, converted.classes), converted, names if len(names) == len(files) else ()
+    part = StoredPart(
+        labels=converted.classes,
+        count=len(cells),
+        jobs=lambda: _jobs(paths, columns.image, spec),
+        sample=lambda count: islice(_jobs(paths, columns.image, spec), -(-count // AT_ONCE)),
+    )
+    return part, converted, names if len(names) == len(files) else ()
+
+
+def _jobs(paths: list[Path], column: str, spec: DataSpec) -> Iterator[Job]:
+    """What decodes the images; the files are read as the jobs are asked for, a row group at a time at most."""
+    import pyarrow
+    import pyarrow.parquet
+
+    def job(encoded: list[tuple[str, object]]) -> Job:
+        return lambda: decoded(encoded, spec)
+
+    for path in paths:
+        row = 0
+        try:
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(AT_ONCE, columns=[column]):
+                images = batch.column(0).to_pylist()
+                yield job(
+                    [
+                        (f"{path}, row {number}", image.get("bytes") if isinstance(image, dict) else image)
+                        for number, image in enumerate(images, row)
+                    ]
+                )
+                row += len(images)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise broken(path, reason(error)) from None
 
 
 def _array(cells: Iterable[object]) -> np.ndarray:

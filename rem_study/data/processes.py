@@ -144,7 +144,7 @@ def _(spec: BlendedTriggerSpec, dataset: Dataset, find_group: FindGroup | None =
     shape = dataset.train_images.shape[1:]
     pattern = torch.rand(shape, generator=generator("pattern", spec.pattern_seed))
     train, test = _but_of_class(dataset, spec.target)
-    return Process((train,), test, _always(spec.target), Blend(pattern.to(dataset.train_images.device), spec.alpha))
+    return Process((train,), test, _always(spec.target), Blend(pattern.to(dataset.device), spec.alpha))
 
 
 @process_of.register

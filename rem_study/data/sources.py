@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rem_study.data.folder import read_folder
-from rem_study.data.images import Images, Part, as_images, broken, reason
-from rem_study.data.npz import read_npz
-from rem_study.data.parquet import read_parquet
+from rem_study.data.folder import folder_files, list_folder
+from rem_study.data.images import Images, Listing, Part, as_images, broken, kept, reason
+from rem_study.data.npz import list_npz
+from rem_study.data.parquet import list_parquet, parquet_files
 from rem_study.errors import InputError
 from rem_study.seeds import generator
 from rem_study.spec import DataSpec
@@ -31,16 +31,29 @@ Read = Callable[[DataSpec], Images]
 
 
 @dataclass(frozen=True)
+class Files:
+    """A kind of a user's own files. Both raise InputError where files are missing or malformed.
+
+    Attributes:
+        paths: all that is looked at below `data.root`.
+        list: what there is, no image decoded.
+    """
+
+    paths: Callable[[DataSpec], list[Path]]
+    list: Callable[[DataSpec], Listing]
+
+
+@dataclass(frozen=True)
 class Source:
     """A kind of data.
 
     Attributes:
-        read: raises InputError where files are missing or malformed.
+        read: raises InputError where files are missing or malformed; for a user's own files see `Files`.
         augmentation: what suits the images; None: crops by an eighth of their size, no flips.
         augment: whether training augments unless the study says otherwise.
     """
 
-    read: Read
+    read: Read | Files
     augmentation: Augmentation | None = None
     augment: bool = False
 
@@ -82,35 +95,54 @@ def _torchvision(class_name: str, image_size: int, splits: tuple[dict[str, Any],
             parts.append(Part(images, np.asarray(part.targets if hasattr(part, "targets") else part.labels)))
         return as_images(parts[0], parts[1], spec.image_size or image_size, 10)
 
-    return read
+    return _in_parts(read)
 
 
 _BY_FLAG = ({"train": True}, {"train": False})
 _BY_NAME = ({"split": "train"}, {"split": "test"})
 
 
-def _own(read: Callable[[Path, DataSpec], Images], what: str) -> Read:
-    def checked(spec: DataSpec) -> Images:
+def _in_parts(read: Read) -> Read:
+    """`read`, then the parts that the study asks for."""
+
+    def part(spec: DataSpec) -> Images:
+        images = read(spec)
+        changes: dict[str, Any] = {}
+        for name in ("train", "test"):
+            places = kept(spec, name, len(getattr(images, f"{name}_images")))
+            for kind in ("images", "labels") if places is not None else ():
+                changes[f"{name}_{kind}"] = getattr(images, f"{name}_{kind}")[places]
+        return replace(images, **changes)
+
+    return part
+
+
+def _own(paths: Callable[[Path], list[Path]], listed: Callable[[Path, DataSpec], Listing], what: str) -> Files:
+    def root(spec: DataSpec) -> Path:
         if spec.root is None:
             raise InputError(f"data.root: {spec.name} needs {what}")
         if not Path(spec.root).exists():
             raise broken(spec.root, "is not there")
         if spec.columns is not None and spec.name != "parquet":
             raise InputError(f"data.columns: are Parquet's; {spec.name} has none")
-        return read(Path(spec.root), spec)
+        return Path(spec.root)
 
-    return checked
+    return Files(lambda spec: paths(root(spec)), lambda spec: listed(root(spec), spec))
+
+
+def _parquet_paths(root: Path) -> list[Path]:
+    return [path for _, paths in sorted(parquet_files(root).items()) for path in paths]
 
 
 SOURCES = {
-    "digits": Source(_digits, Augmentation(padding=1, flip=False)),
+    "digits": Source(_in_parts(_digits), Augmentation(padding=1, flip=False)),
     "fashion_mnist": Source(
         _torchvision("FashionMNIST", 28, _BY_FLAG), Augmentation(padding=2, flip=True), augment=True
     ),
     "cifar10": Source(_torchvision("CIFAR10", 32, _BY_FLAG), Augmentation(padding=4, flip=True), augment=True),
     "svhn": Source(_torchvision("SVHN", 32, _BY_NAME), Augmentation(padding=4, flip=False), augment=True),
-    "folder": Source(_own(read_folder, "the folder with train/CLASS/ and test/CLASS/")),
-    "npz": Source(_own(read_npz, "the .npz file")),
-    "parquet": Source(_own(read_parquet, "the folder with train.parquet and test.parquet")),
+    "folder": Source(_own(folder_files, list_folder, "the folder with train/CLASS/ and test/CLASS/")),
+    "npz": Source(_own(lambda root: [root], list_npz, "the .npz file")),
+    "parquet": Source(_own(_parquet_paths, list_parquet, "the folder with train.parquet and test.parquet")),
 }
 """By the name in a study file (`DataSpec.name`)."""

@@ -80,7 +80,7 @@ def load_architecture(model: str, dataset: Dataset, checkpoint: Checkpoint, seed
     for what, build in _candidates(model, dataset):
 
         def fresh(build: Callable[[int], nn.Module] = build) -> nn.Module:
-            return unwrapped(build(derive_seed("heal", "fresh", seed))).to(dataset.train_images.device)
+            return unwrapped(build(derive_seed("heal", "fresh", seed))).to(dataset.device)
 
         try:
             network = fresh()

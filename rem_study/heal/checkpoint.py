@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.heal.torch_file import left_aside, load_torch, state_dicts
 from rem_study.spec.yaml_file import one_line
 
@@ -77,7 +77,10 @@ def read_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
         ]
         if not chosen:
             told = ", ".join(one_line(one.key) or "none above its tensors" for one in found[:8])
-            raise InputError(f"--weights: {one_line(path)}: no state dict under {weights!r}; its keys are: {told}")
+            meant = did_you_mean(weights, [one.key for one in found])
+            raise InputError(
+                f"--weights: {one_line(path)}: no state dict under {weights!r}{meant}; its keys are: {told}"
+            )
         return chosen[0]
     found.sort(key=lambda one: -len(one.state))
     return replace(found[0], others=tuple(found[1:]))

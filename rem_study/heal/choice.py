@@ -90,12 +90,15 @@ def attempts(choice: Choice) -> Sequence[Attempt]:
 
 
 def diagnosed_attempts(choice: Choice, diagnosis: Diagnosis) -> Sequence[Attempt]:
-    """What serves a diagnosed case, of best.yaml; nothing where there is none, or the diagnosis can't tell."""
-    if choice.best is None or diagnosis.kind is None or diagnosis.discovery_rate is None:
+    """What serves a diagnosed case, of best.yaml; nothing where there is none, or the diagnosis can't tell the kind.
+    Where it tells the kind alone, the rest being out of sight, the lowest discovery rate."""
+    if choice.best is None or diagnosis.kind is None:
         return []
-    named = any(cell.corruption == diagnosis.kind for cell in read_best(choice.best).cells)
+    cells = read_best(choice.best).cells
+    named = any(cell.corruption == diagnosis.kind for cell in cells)
     corruption = diagnosis.kind if named else str(NOMINAL_REGULARITY[diagnosis.kind])
-    return attempts(replace(choice, corruption=corruption, discovery_rate=diagnosis.discovery_rate))
+    rate = diagnosis.discovery_rate or min(cell.discovery_rate for cell in cells)
+    return attempts(replace(choice, corruption=corruption, discovery_rate=rate))
 
 
 def _checker(choice: Choice) -> Callable[[Configuration, str], Configuration]:

@@ -4,22 +4,25 @@
    doubts.
 2. Each of the others judges the half that it was not told of. Confirmed are the known samples whose label it rejects;
    their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
-3. Discovery rate = known / (known + estimated suspects).
-4. Kind, from what the labels of known samples and suspects have in common (given label and likeliest other): at least
-   KIND_SHARE of them between the same two classes: interclass confusion; else as many with the same given label:
-   poison; neither share above SPREAD_SHARE: random labels; in between nobody can tell.
+3. Kind, from what labels have in common (given label and likeliest other) among the known samples, and where these are
+   few (`kinds`) the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
+   confusion; else as many with the same given label: poison; neither share above SPREAD_SHARE: random labels, unless
+   they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
+4. Discovery rate = known / (known + estimated suspects); suspects are those alone whose labels are of that kind.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
-It can't tell where healing wrecks the network (less than LEAST_KEPT of the retain
-accuracy is left; a half that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed.
-Where it is at most LITTLE_CONFIRMED, there is little to heal: what was reported looks like the rest.
+It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
+that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed. Where it is at most
+LITTLE_CONFIRMED and the carry-over less than LEAST_SHARED, there is little to heal: what was reported looks like the
+rest. A half of a handful of known samples often confirms none of the others of a trigger, and the carry-over shows that
+they share something all the same; then the kind is told by the labels alone. (Clean samples of one class share
+something too: reported as corrupted, they look like a trigger.)
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +41,11 @@ from rem_study.unlearning.carry_over import carry_over
 from rem_study.unlearning.suspicion import doubt, training_logits
 
 _FEWEST = 4
-KIND_SHARE = 0.6
+MOST_RANDOM = 0.75
 SPREAD_SHARE = 0.45
-LEAST_CONFIRMED = 0.5
+LEAST_CONFIRMED = 0.4
 LITTLE_CONFIRMED = 0.25
+LEAST_SHARED = 0.4
 LEAST_LEARNT = 0.5
 LEAST_KEPT = 0.7
 
@@ -55,7 +59,8 @@ class Diagnosis:
         suspects: what the network healed from all known samples doubts, and of the known ones the others.
         discovery_rate: with `rate_low` and `rate_high`; None where it can't be told.
         kind: `random_label`, `interclass_confusion` or `poison`; None where it can't be told.
-        pair_share, target_share: of known samples and suspects between the same two classes, and with one given label.
+        pair_share, target_share: of known samples, and suspects where these are few, between the same two classes, and
+            with one given label.
         carry_over: by split, see `unlearning.carry_over`; none where the flush told nothing.
         unclear: why something can't be told, one line each.
         little_to_heal: what was reported looks like the rest.
@@ -128,7 +133,7 @@ class Examined:
     witnesses: tuple[Witness, ...]
 
 
-def diagnose(case: Case, splits: int = 4, say: Callable[[str], None] = lambda line: None) -> Examined:
+def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda line: None) -> Examined:
     """Diagnose a case.
 
     Args:
@@ -210,44 +215,32 @@ def conclude(
     confirmed, judged = suspects.confirmed, suspects.judged
     share = max(0.0, (confirmed / judged - base) / (1 - base)) if judged else 0.0
     unclear: list[str] = []
-    little = False
-    if not judged:
+    shared = statistics.fmean(carried) if carried else math.nan
+    little = judged > 0 and share <= LITTLE_CONFIRMED and shared < LEAST_SHARED
+    if little:
+        pass
+    elif not judged:
         unclear.append("no network healed from a half of the known samples keeps the rest")
-    elif share <= LITTLE_CONFIRMED:
-        little = True
     elif kept < LEAST_KEPT:
         unclear.append(f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy")
     elif share < LEAST_CONFIRMED:
         unclear.append(f"only {confirmed} of {judged} known samples are confirmed by the rest")
-    pair_share, target_share = _label_shares(suspects)
+    told = not little and not unclear
+    common = suspects.common
     kind = rate = low = high = None
-    if not unclear and not little:
-        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
-        kind = _kind(pair_share, target_share) if num_classes > 2 else None
+    if not little and (not unclear or shared >= LEAST_SHARED):
+        spread = max(common.pair_share, common.target_share) <= SPREAD_SHARE
+        kind = common.kind or ("random_label" if spread and not shared > MOST_RANDOM else None)
+        kind = kind if num_classes > 2 else None
         if num_classes == 2:
             unclear.append("the kind, for with two classes every wrong label lies between the same two")
+        elif kind is None and spread:
+            unclear.append(f"the kind, for the labels look random, but the samples share something ({shared:.2f})")
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
+    if told:
+        rate, low, high = (known / (known + n) for n in (suspects.estimate, suspects.high, suspects.low))
     return Diagnosis(
-        known, judged, confirmed, suspects, rate, low, high, kind, pair_share, target_share, carried, tuple(unclear),
-        little,
+        known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
+        tuple(unclear), little,
     )  # fmt: skip
-
-
-def _kind(pair_share: float, target_share: float) -> str | None:
-    if pair_share >= KIND_SHARE:
-        return "interclass_confusion"
-    if target_share >= KIND_SHARE:
-        return "poison"
-    return "random_label" if max(pair_share, target_share) <= SPREAD_SHARE else None
-
-
-def _label_shares(suspects: Suspects) -> tuple[float, float]:
-    """Of known samples and suspects: the share between the commonest two classes, and with the commonest given
-    label."""
-    chosen = suspects.known | suspects.suspect
-    given, proposed = suspects.given[chosen].tolist(), suspects.proposed[chosen].tolist()
-    pairs = Counter(tuple(sorted(pair)) for pair in zip(given, proposed, strict=True))
-    if not given:
-        return math.nan, math.nan
-    return pairs.most_common(1)[0][1] / len(given), Counter(given).most_common(1)[0][1] / len(given)

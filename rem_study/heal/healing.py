@@ -30,7 +30,7 @@ class Quality:
     Attributes:
         retain_accuracy: on the labels of the retain set, undiscovered wrong ones included.
         forget_accuracy: on the forget set's wrong labels: what is to go.
-        healed_discovered: on the forget set's clean labels; None where they are not known.
+        healed_discovered: on the clean labels of the forget set, where these are known; None where none is.
         test_accuracy: on the held-out images; None where there are none.
     """
 
@@ -87,7 +87,8 @@ def heal(
         configuration: hyperparameters of `method`; those left out are at their defaults.
         space: the search space that `configuration` must lie in; default: the method's own.
         recipe: how the network was trained; methods take the kind of optimiser from it. Default: SGD as in studies.
-        clean_labels: int64 (n,), true labels of `forget_ids`. They are measured by and never reach the method.
+        clean_labels: int64 (m,), true labels of the first m of `forget_ids`. They are measured by and never reach the
+            method.
         fresh_network: gives a newly initialised network like `network`, on the same device, to the methods that
             need one (`retrain`, `eu_k`, `msg`, `bad_teacher`).
         seed: of everything random in the method.
@@ -195,7 +196,7 @@ def normalised_by(dataset: Dataset, mean: Iterable[float] | None, std: Iterable[
             raise InputError(f"{name}: {len(values)} numbers for images of {channels} channel(s)")
         if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
             raise InputError(f"{name}: must be finite{' and above 0' if name == 'std' else ''}")
-        moments = torch.tensor(values, device=dataset.train_images.device)
+        moments = torch.tensor(values, device=dataset.device)
         vars(changed)[name] = moments.expand(channels).reshape(1, -1, 1, 1)
     return changed
 
@@ -222,7 +223,7 @@ def _split(ids: Tensor | Sequence[int], dataset: Dataset) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _check_network(network: nn.Module, dataset: Dataset) -> None:
-    images = dataset.normalise(dataset.train_images[:2])
+    images = dataset.training_images(torch.arange(2))
     shape = " x ".join(map(str, images.shape[1:]))
     try:
         logits = network.eval()(images)
@@ -246,11 +247,14 @@ def _measure(
     clean_labels: Tensor | None,
 ) -> Quality:
     tested = len(dataset.test_labels) > 0
-    clean = None if clean_labels is None else clean_labels.to(forget.device)
+    known = None
+    if clean_labels is not None:
+        predicted = predict_training(network, data, forget[: len(clean_labels)])
+        known = accuracy(predicted, clean_labels.to(forget.device))
     return Quality(
         retain_accuracy=given_label_accuracy(network, data, retain),
         forget_accuracy=given_label_accuracy(network, data, forget),
-        healed_discovered=None if clean is None else accuracy(predict_training(network, data, forget), clean),
+        healed_discovered=known,
         test_accuracy=accuracy(test_predictions(network, dataset), dataset.test_labels) if tested else None,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from torch import Tensor
 from rem_study.data import Dataset, load_dataset
 from rem_study.data.given import Given as Known
 from rem_study.data.given import read_known
-from rem_study.data.parquet import parquet_files
+from rem_study.data.place import prepared_under
 from rem_study.data.sources import SOURCES
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
@@ -22,13 +23,22 @@ from rem_study.heal.healing import normalised_by
 from rem_study.heal.names import Names, read_names
 from rem_study.spec import RecipeSpec
 from rem_study.spec.corruption import GivenSpec
-from rem_study.spec.data import OwnDataSpec
+from rem_study.spec.data import OwnDataSpec, kind_of
 from rem_study.spec.yaml_file import load_yaml, one_line, validate
+from rem_study.storage import Folder
+
+DEVICE_SHARE = 0.4
+"""Of an accelerator's memory that images may take; a set that takes more stays in the CPU's."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Given:
-    """The options that say what the model is and what it was trained on; `--help` says what each means."""
+    """The options that say what the model is and what it was trained on; `--help` says what each means.
+
+    `root`: where prepared images are found and put; None: they are read for this process alone.
+    """
 
     checkpoint: Path
     model: str
@@ -44,6 +54,7 @@ class Given:
     seed: int = 0
     device: str | None = None
     max_size: float = DEFAULT_GIB
+    root: Folder | None = None
 
 
 @dataclass(frozen=True)
@@ -101,15 +112,10 @@ def data_spec(text: str) -> OwnDataSpec:
         return validate(OwnDataSpec, {"name": text}, "--data")
     path = Path(text)
     if not path.exists():
-        raise InputError(f"--data: {one_line(text)}: no such file or folder, nor a data set by name")
-    if path.is_dir():
-        train = path / "train"
-        has_classes = train.is_dir() and any(entry.is_dir() for entry in train.iterdir())
-        kind = "parquet" if not has_classes and "train" in parquet_files(path) else "folder"
-    elif path.suffix.lower() in (".npz", ".parquet", ".pq"):
-        kind = "npz" if path.suffix.lower() == ".npz" else "parquet"
-    else:
-        raise InputError(f"--data: {one_line(text)}: is neither an .npz or .parquet file nor a folder")
+        raise InputError(
+            f"--data: {one_line(text)}: no such file or folder, nor a data set by name{did_you_mean(text, SOURCES)}"
+        )
+    kind = _prefixed("--data: ", lambda: kind_of(path))
     return validate(OwnDataSpec, {"name": kind, "root": text}, "--data")
 
 
@@ -119,16 +125,24 @@ def _load_data(given: Given, spec: OwnDataSpec) -> Dataset:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device: {device}: {' '.join(str(error).split())[:200]}") from None
-    dataset = load_dataset(spec, device)
+    dataset = _prepared(given, spec, device)
     if given.rgb and dataset.train_images.shape[1] == 1:
         grey = (dataset.train_images, dataset.test_images)
-        train, test = (images.expand(-1, 3, -1, -1).contiguous() for images in grey)
+        train, test = (images.expand(-1, 3, -1, -1) for images in grey)
         dataset = replace(dataset, train_images=train, test_images=test)
     if given.classes is not None:
         if given.classes < dataset.num_classes:
             raise InputError(f"--classes: {given.classes}, but the data have {dataset.num_classes}")
         dataset = replace(dataset, num_classes=given.classes)
     return _prefixed("--", lambda: normalised_by(dataset, given.mean, given.std))
+
+
+def _prepared(given: Given, spec: OwnDataSpec, device: str) -> Dataset:
+    try:
+        with prepared_under(given.root):
+            return load_dataset(spec, device, DEVICE_SHARE)
+    except OSError as error:
+        raise InputError(f"--root: {error.filename or given.root}: {error.strerror or error}") from None
 
 
 def _recipe(text: str | None) -> RecipeSpec:
@@ -138,7 +152,7 @@ def _recipe(text: str | None) -> RecipeSpec:
     return recipe
 
 
-def _prefixed(prefix: str, compute: Callable[[], Dataset]) -> Dataset:
+def _prefixed(prefix: str, compute: Callable[[], Answer]) -> Answer:
     try:
         return compute()
     except InputError as error:

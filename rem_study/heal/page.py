@@ -16,7 +16,7 @@ from rem_study.heal.inputs import Case
 from rem_study.heal.names import Names
 from rem_study.heal.report import QUALITIES
 from rem_study.heal.suspects import Suspects
-from rem_study.report.html import STYLE, table
+from rem_study.report.html import style, table
 
 _KNOWN_SHOWN = 32
 _SUSPECTS_SHOWN = 64
@@ -26,7 +26,7 @@ _SHEETS = """
 .sheet { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 }
 .sheet figure { margin: 0; width: 7.2rem; font-size: .78rem; overflow: hidden }
 .sheet img { width: 7rem; height: 7rem; object-fit: contain; image-rendering: pixelated; background: #eee }
-.confusion td, .confusion th { text-align: right; padding: .1rem .45rem } .wrong { background: #fbe0c8 }
+.confusion td, .confusion th { text-align: right; padding: .1rem .45rem } .wrong { background: var(--wrong) }
 .matrices { display: flex; flex-wrap: wrap; gap: 2rem }
 """
 
@@ -51,7 +51,7 @@ def page(
         "<h2>How sure this is</h2>",
         *(f"<p>{sentence}</p>" for sentence in _doubts(facts, suspects, diagnosis)),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}{_SHEETS}</style>'
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{style()}{_SHEETS}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
 
 

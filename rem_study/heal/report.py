@@ -69,7 +69,7 @@ def report_facts(
         "epochs": healing.epochs,
         "sample_passes": healing.sample_passes,
         "seconds": round(healing.seconds, 3),
-        "device": str(dataset.train_images.device),
+        "device": str(dataset.device),
         "versions": {"rem_study": __version__, "torch": torch.__version__},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -124,6 +124,11 @@ def _score(value: float | None) -> str:
     return "broke" if value is None else f"{value:.3f}"
 
 
+def believable(suspects: Suspects) -> bool:
+    """Whether they are so few that it is likelier that they are corrupted than that the network is damaged."""
+    return suspects.estimate <= _MANY * int((~suspects.known).sum())
+
+
 def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
     """What looks wrong with the input, though it could be healed."""
     told = []
@@ -141,7 +146,7 @@ def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
             f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
             "another configuration may do better (--tries with --best, or a lower lr)"
         )
-    if suspects.estimate > _MANY * int((~suspects.known).sum()):
+    if not believable(suspects):
         told.append(
             f"{suspects.estimate} of the retained samples are suspects, more than {_MANY:.0%}: "
             "the healed network may be damaged, and the list no guide"

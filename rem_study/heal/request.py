@@ -18,7 +18,7 @@ from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
-from rem_study.heal.report import Try, find_warnings, report_facts, report_lines
+from rem_study.heal.report import Try, believable, find_warnings, report_facts, report_lines
 from rem_study.heal.suspects import Suspects, find_suspects, suspects_csv
 from rem_study.seeds import derive_seed
 from rem_study.spec.best import Recommendation
@@ -39,7 +39,7 @@ class HealRequest(Choice, Given):
     erasures: int = 2
     again: Path | None = None
     top: int | None = None
-    rounds: int = 1
+    rounds: int = 2
     force: bool = False
 
 
@@ -83,10 +83,11 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
     suspects = _find_suspects(request, case, healing, examined, say)
     rounds = 1
-    while rounds < request.rounds and len(surest(suspects)) and not (examined and examined.diagnosis.little_to_heal):
+    little = examined is not None and examined.diagnosis.little_to_heal
+    while rounds < request.rounds and not little and believable(suspects) and len(more := surest(suspects)):
         rounds += 1
-        say(f"round {rounds} of {request.rounds}: {len(surest(suspects))} suspects are taken for known")
-        further = replace(case, ids=joined(case.ids[:told], surest(suspects)), clean_labels=None)
+        say(f"round {rounds} of {request.rounds}: {len(more)} suspects are taken for known")
+        further = replace(case, ids=joined(case.ids[:told], more))
         healing, recommendation, tries = _heal_best(request, tried, further, None, say)
         suspects = _find_suspects(request, further, healing, examined, say, known=case.ids[:told])
         case = further
@@ -130,8 +131,7 @@ def _with_confirmed(request: HealRequest, case: Case) -> Case:
             raise InputError("--top: needs --again, a list of suspects")
         return case
     more = read_confirmed(request.again, request.top, case.names.places(len(case.dataset.train_labels)))
-    ids = joined(case.ids, more)
-    return replace(case, ids=ids, clean_labels=case.clean_labels if len(ids) == len(case.ids) else None)
+    return replace(case, ids=joined(case.ids, more))
 
 
 def _examine(request: HealRequest, case: Case, say: Say) -> tuple[Examined | None, list[str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rem_study.heal.kinds import Common, in_common
 from rem_study.heal.names import Names
 from rem_study.shown import in_a_cell
 from rem_study.unlearning.suspicion import doubt
@@ -42,7 +43,7 @@ class Suspects:
             It is the mean over those witnesses that were told the most among all that were not told of this sample
             (over all of them where each was).
         known: bool, told to be corrupted. left_out: bool, known, and some witness was not told so.
-        estimate: how many retained samples are estimated to be corrupted, with `low` and `high`.
+        estimate: how many retained samples are estimated to be corrupted like the known ones, with `low` and `high`.
     """
 
     ids: Tensor
@@ -56,9 +57,15 @@ class Suspects:
     high: int
 
     @property
+    def common(self) -> Common:
+        """What the labels of the known samples have in common."""
+        return in_common(self.given, self.proposed, self.known, self.score > 0)
+
+    @property
     def suspect(self) -> Tensor:
-        """Which samples lie above the cut: retained, and their given label rejected; bool (N,)."""
-        return ~self.known & (self.score > 0)
+        """Which samples lie above the cut: retained, their given label rejected, and the labels like those of the known
+        samples where these name a kind (`Common.has`); bool (N,). A network that healing has hurt doubts others too."""
+        return ~self.known & (self.score > 0) & self.common.has(self.given, self.proposed)
 
     @property
     def judged(self) -> int:
@@ -74,9 +81,9 @@ class Suspects:
 def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -> Suspects:
     """Put all samples in the order of falling doubt.
 
-    The estimate is the number of retained samples whose given label the witnesses reject on the whole (their mean
-    margin is above 0). Its range allows for the spread of that number among single witnesses, and for twice its
-    square root, as of a count.
+    The estimate is the number of suspects: of retained samples whose given label the witnesses reject on the whole
+    (their mean margin is above 0), as far as their labels are like those of the known samples. Its range allows for the
+    spread of that number among single witnesses, and for twice its square root, as of a count.
 
     Args:
         witnesses: at least one.
@@ -98,13 +105,15 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -
     logits = torch.stack([one.logits.double() for one in witnesses])
     mean = (logits * weights[:, :, None]).sum(0)
     proposed = mean.scatter(1, labels[:, None], -math.inf).argmax(1)
-    estimate = int((score[~is_known] > 0).sum())
+    order = score.argsort(descending=True, stable=True)
+    common = in_common(labels[order], proposed[order], is_known[order], score[order] > 0)
+    others = ~is_known & common.has(labels, proposed)
+    estimate = int((score[others] > 0).sum())
     most = max(len(one.forgot) for one in witnesses)
     singly = [
-        int((row[~is_known] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
+        int((row[others] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
     ]
     slack = 2 * math.sqrt(max(1, estimate))
-    order = score.argsort(descending=True, stable=True)
     return Suspects(
         ids=order,
         given=labels[order],

@@ -34,7 +34,7 @@ class _FastCelu(torch.autograd.Function):
 
 def celu(x: Tensor) -> Tensor:
     """CELU with alpha 0.075 (Barron 2017), element by element."""
-    return F.celu(x, ALPHA) if x.is_cuda else _FastCelu.apply(x)
+    return F.celu(x, ALPHA) if x.is_cuda or torch.compiler.is_compiling() else _FastCelu.apply(x)
 
 
 class Block(nn.Module):

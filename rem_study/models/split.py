@@ -127,9 +127,9 @@ class SplitNetwork(nn.Module):
         masks = sample_masks(ids, sum(counts), density, seed if self.seed is None else self.seed)
         return torch.cat([masks.split(counts, dim=1)[i] for i in self._active], dim=1)
 
-    def training_logits(self, images: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, K) of the samples `ids` (B,) as the original is trained: each with its own mask."""
-        return self(images, self.draw_masks(ids, self.density, 0) if self.density else None)
+    def training_masks(self, ids: Tensor) -> Tensor | None:
+        """The masks (len(ids), total_channels) that the samples `ids` have as the original is trained; None: none."""
+        return self.draw_masks(ids, self.density, 0) if self.density else None
 
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W) to logits (B, K); masks (B, total_channels), None for the plain form."""

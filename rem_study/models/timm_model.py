@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.models.own_model import OwnModel
 from rem_study.spec.yaml_file import one_line
 
@@ -21,9 +21,7 @@ def timm_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -
     """
     timm = _timm()
     if not timm.is_model(name.partition(".")[0]):
-        near = [one for one in timm.list_models() if one.startswith(name[:6])][:3]
-        hint = f"; it has {', '.join(near)}, ..." if near else ""
-        raise InputError(f"model.name: timm has no classifier {name!r}{hint}")
+        raise InputError(f"model.name: timm has no classifier {name!r}{did_you_mean(name, timm.list_models())}")
     options: dict[str, Any] = {"pretrained": False, "num_classes": num_classes, "in_chans": image_shape[0]}
     try:
         try:  # transformers are made for one size of image; others do not know the word

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, fx, nn
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.models.site import Site
 
 
@@ -30,8 +30,9 @@ class TorchvisionModel(nn.Module):
 
     def __init__(self, name: str, image_shape: tuple[int, int, int], num_classes: int, small_input: bool | None):
         super().__init__()
-        if name not in torchvision.models.list_models(module=torchvision.models):
-            raise InputError(f"model.name: torchvision has no classifier {name!r}")
+        known = torchvision.models.list_models(module=torchvision.models)
+        if name not in known:
+            raise InputError(f"model.name: torchvision has no classifier {name!r}{did_you_mean(name, known)}")
         channels, size, _ = image_shape
         options: dict[str, Any] = {"num_classes": num_classes}
         if name in ("googlenet", "inception_v3"):

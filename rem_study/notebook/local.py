@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.results import load_resolved
 from rem_study.spec import Configuration, Study, load_study
 
@@ -31,22 +31,25 @@ def run_trial(
         study: a study, its file, or the folder that it left behind.
         cell: `poison@0.5`, say.
         configuration: hyperparameters by name; those left out have the study's defaults.
-        originals: a folder; the original is trained and put there if it is not there yet.
+        originals: a folder; the original is trained and put there if it is not there yet. Prepared images lie in the
+            folder `data` beside it.
 
     Raises:
         InputError: a wrong study file, cell, method or hyperparameter.
     """
+    from rem_study.data.place import prepared_under
     from rem_study.trial import OriginalStore, Trial, identity
     from rem_study.trial import run_trial as run
 
     resolved = _resolved(study)
     space = resolved.spaces.get(method)
     if space is None:
-        raise InputError(f"{method}: the study has no such method; it has {', '.join(resolved.spaces)}")
+        meant = did_you_mean(method, resolved.spaces)
+        raise InputError(f"{method}: the study has no such method{meant}; it has {', '.join(resolved.spaces)}")
     trial = Trial(_cell(resolved, cell), method, space.complete(configuration or {}), replicate)
-    return identity(resolved.spec, trial, 0, "search", "given") | run(
-        resolved.spec, trial, OriginalStore(Path(originals)), device
-    )
+    with prepared_under(Path(originals).parent):
+        row = run(resolved.spec, trial, OriginalStore(Path(originals)), device)
+    return identity(resolved.spec, trial, 0, "search", "given") | row
 
 
 def run_cell(
@@ -57,17 +60,23 @@ def run_cell(
     The trials are those of the whole study, as far as they do not depend on its other cells. Arguments and errors as
     in `run_trial`.
     """
+    from rem_study.data.place import prepared_under
+
+    with prepared_under(Path(originals).parent):
+        return _run_cell(_resolved(study), cell, Path(originals), device)
+
+
+def _run_cell(resolved: Study, cell: str, originals: Path, device: str) -> pd.DataFrame:
     from rem_study.results.write import trials_of
     from rem_study.search.jobs import OriginalJob
     from rem_study.search.plan import GridPlan
     from rem_study.trial import OriginalStore, Setting, Trial, identity
     from rem_study.trial import run_trial as run
 
-    resolved = _resolved(study)
     place = _cell(resolved, cell)
     alone = {"corruptions": (place.corruption,), "discovery_rates": (place.discovery_rate,)}
     only = resolved.model_copy(update={"spec": resolved.spec.model_copy(update=alone)})
-    store = OriginalStore(Path(originals))
+    store = OriginalStore(originals)
     plan, rows = GridPlan(only, [], []), []
     while not plan.done():
         job = plan.next_job()
@@ -96,5 +105,5 @@ def _cell(study: Study, name: str) -> Any:
 
     cells = {cell.name: cell for cell in cells_of(study.spec)}
     if name not in cells:
-        raise InputError(f"{name}: the study has no such cell; it has {', '.join(cells)}")
+        raise InputError(f"{name}: the study has no such cell{did_you_mean(name, cells)}; it has {', '.join(cells)}")
     return cells[name]

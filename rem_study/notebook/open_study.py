@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rem_study.errors import InputError
-from rem_study.report import cell_plots, plots
-from rem_study.report import heat_maps as figures
+from rem_study.errors import InputError, did_you_mean
+from rem_study.report import cell_plots, heat_maps, plots
+from rem_study.report.measures import NAMES
 from rem_study.results import importances, load_resolved, plane
 from rem_study.results.read import read_tables, read_yaml
+from rem_study.results.selection import corruption_order
 from rem_study.spec import Study
 from rem_study.storage import Folder, open_folder
 
@@ -33,6 +35,19 @@ class OpenStudy:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the study in a line, who leads each cell, the methods' means."""
+        spec = self.study.spec
+        head = f"<b>{escape(spec.name)}</b>: {escape(spec.model.name)} on {escape(spec.data.name)}"
+        head = f"<p>{head} · <code>{escape(str(self.folder))}</code></p>"
+        try:
+            leading, methods = _leading(self.cells), self.methods
+        except InputError as error:
+            return f"{head}<p>{escape(str(error))}</p>"
+        means = methods[["method", "utility_x_healed_mean", "cells_won", "cells_level", "trials", "failed"]]
+        note = "Best utility × healed of each cell and whose it is; bold: beyond noise."
+        return f"{head}{leading}<p>{note}</p>{means.to_html(index=False, float_format='{:.3f}'.format, border=0)}"
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -75,7 +90,7 @@ class OpenStudy:
         rows = self._of(method)
         rows = rows[(rows["cell"] == cell) & (rows["phase"] == "search")]
         if rows.empty:
-            raise InputError(f"{cell}: no such cell; there are {', '.join(sorted(self.trials['cell'].unique()))}")
+            raise self._no_such_cell(cell)
         return optuna_study(self.study.spaces[method], rows.to_dict("records"), f"{cell}/{method}")
 
     @property
@@ -91,32 +106,25 @@ class OpenStudy:
         """
         drawers = self._drawers()
         if name not in drawers:
-            raise InputError(f"{name}: no such figure; there are {', '.join(sorted(drawers))}")
+            meant = did_you_mean(name, drawers)
+            raise InputError(f"{name}: no such figure{meant}; there are {', '.join(sorted(drawers))}")
         figure = drawers[name](**options)
         if figure is None:
             raise InputError(f"{name}: the study holds nothing to draw")
         return figure
 
     def _drawers(self) -> dict[str, Callable[..., Figure | None]]:
-        scores = ("utility_x_healed", "healed", "utility", "healed_discovered")
-
-        def score_drawer(score: str) -> Callable[..., Figure]:
-            return lambda methods=None: figures.score_map(self.cells, score, methods)
+        def map_drawer(name: str) -> Callable[..., Figure | None]:
+            return lambda methods=None: heat_maps.heat_map(self.cells, name, methods)
 
         return {
-            **{score: score_drawer(score) for score in scores},
-            "healed_undiscovered": lambda methods=None: figures.undiscovered_map(self.cells, methods),
-            "found": lambda methods=None: figures.found_map(self.cells, methods),
-            "attack_success": lambda methods=None: figures.attack_map(self.cells, methods),
-            "gain": lambda methods=None: figures.gain_map(self.cells, methods),
-            "spread": lambda methods=None: figures.spread_map(self.cells, methods),
-            "trials": lambda methods=None: figures.trials_map(self.cells, methods),
+            **{name: map_drawer(name) for name in NAMES},
             "methods": lambda: plots.method_bars(self.cells, self.trials),
             "pareto": lambda: plots.pareto_fronts(self.trials, self.cells),
             "cost": lambda: plots.cost_curve(self.cells),
             "history": lambda cell: cell_plots.history(self.trials, self.cells, cell),
             "parallel": self._parallel,
-            "choices": lambda hyperparameters, method="rem": figures.choice_map(self.cells, method, hyperparameters),
+            "choices": lambda hyperparameters, method="rem": heat_maps.choice_map(self.cells, method, hyperparameters),
             "trends": self._trends,
             "importances": self._importances,
             "isolation": lambda method="rem": plots.isolation_curves(self.trials, self.cells, method),
@@ -125,7 +133,7 @@ class OpenStudy:
     def _parallel(self, cell: str, method: str = "rem") -> Figure | None:
         rows = self.cells[(self.cells["cell"] == cell) & (self.cells["method"] == self._known(method))]
         if rows.empty:
-            raise InputError(f"{cell}: no such cell; there are {', '.join(sorted(self.cells['cell'].unique()))}")
+            raise self._no_such_cell(cell)
         selected = rows["trial"].iloc[0]
         return cell_plots.parallel_coordinates(self.trials, cell, method, None if pd.isna(selected) else int(selected))
 
@@ -144,8 +152,25 @@ class OpenStudy:
 
     def _known(self, method: str) -> str:
         if method not in self.study.spaces:
-            raise InputError(f"{method}: no such method in the study; there are {', '.join(self.study.spaces)}")
+            meant = did_you_mean(method, self.study.spaces)
+            raise InputError(f"{method}: no such method in the study{meant}; there are {', '.join(self.study.spaces)}")
         return method
+
+    def _no_such_cell(self, cell: str) -> InputError:
+        names = sorted(self.trials["cell"].unique())
+        return InputError(f"{cell}: no such cell{did_you_mean(cell, names)}; there are {', '.join(names)}")
+
+
+def _leading(cells: pd.DataFrame) -> str:
+    """A row a corruption, a column a discovery rate, as HTML: `0.93 rem`."""
+    best = plane.leaders(cells)
+    told = [
+        f"<b>{score:.2f} {escape(method)}</b>" if standing == "won" else f"{score:.2f} {escape(method)}"
+        for score, method, standing in zip(best["utility_x_healed"], best["method"], best["standing"], strict=True)
+    ]
+    table = best.assign(told=told).pivot(index="corruption", columns="discovery_rate", values="told")
+    table = table.reindex([name for name in corruption_order(cells)[::-1] if name in table.index]).rename(index=escape)
+    return str(table.rename_axis(index=None, columns="discovery rate").to_html(escape=False, na_rep="–", border=0))
 
 
 def open_study(folder: Folder | str) -> OpenStudy:

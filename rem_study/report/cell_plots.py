@@ -14,8 +14,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rem_study.report.heat_maps import WIDTH, method_name, readable
-from rem_study.report.plots import REM_COLOUR, method_styles, spans_decades
+from rem_study.report.heat_maps import WIDTH
+from rem_study.report.measures import by_mean, method_name, readable
+from rem_study.report.plots import spans_decades
+from rem_study.report.styles import method_styles
 from rem_study.results import selection
 
 
@@ -23,10 +25,11 @@ def history(trials: pd.DataFrame, cells: pd.DataFrame, cell: str) -> Figure:
     """The search of one cell: each trial's score on the selection split by its number, and the best so far, a method a
     line; crosses were stopped early, ticks at the foot failed."""
     means = selection.trial_means(trials[trials["cell"] == cell])
-    styles = method_styles(cells)
+    styles = method_styles(by_mean(cells))
     figure = Figure(figsize=(WIDTH * 0.62, 2.9), layout="constrained", dpi=96)
     ax = figure.subplots()
-    for method, (colour, marker) in styles.items():
+    for method, own in styles.items():
+        colour = own.colour
         mine = means[means["method"] == method].sort_values("trial")
         done = mine[mine["finished"]]
         for row in mine[mine["state"] == "pruned"].dropna(subset="score").to_dict("records"):
@@ -34,9 +37,11 @@ def history(trials: pd.DataFrame, cells: pd.DataFrame, cell: str) -> Figure:
         failed = mine[mine["state"] == "failed"]
         ax.plot(failed["trial"], np.full(len(failed), -0.03), "|", color=colour, ms=8)
         if len(done):
-            ax.plot(done["trial"], done["score"], marker, color=colour, ms=3.5, alpha=0.55)
+            dots: dict[str, Any] = {"color": colour, "marker": own.marker, "ms": 3.5}
+            ax.plot(done["trial"], done["score"], linestyle="", alpha=0.55, **dots)
             best = np.maximum.accumulate(done["score"].to_numpy())
-            ax.step(done["trial"], best, where="post", color=colour, linewidth=1.7, label=method_name(method))
+            ax.step(done["trial"], best, where="post", color=colour, linewidth=1.7)
+            ax.plot([], [], label=method_name(method), **dots)  # the legend's line has the marker
     ax.set(ylim=(-0.06, 1.03), xlabel="trial (0 is the default configuration)", ylabel="score, selection split")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
@@ -46,8 +51,8 @@ def history(trials: pd.DataFrame, cells: pd.DataFrame, cell: str) -> Figure:
 
 
 def parallel_coordinates(trials: pd.DataFrame, cell: str, method: str, selected: int | None = None) -> Figure | None:
-    """Every finished trial of one (cell, method) as a line through its hyperparameters to its score: brighter is
-    better, the selected one is orange. None where fewer than two configurations were finished."""
+    """Every finished trial of one (cell, method) as a line through its hyperparameters to its score: darker is
+    better, the selected one is black and thick. None where fewer than two configurations were finished."""
     means = selection.trial_means(trials[(trials["cell"] == cell) & (trials["method"] == method)])
     means = means[means["finished"]].sort_values("score")
     configs = [json.loads(text) for text in means["config"]]
@@ -61,12 +66,12 @@ def parallel_coordinates(trials: pd.DataFrame, cell: str, method: str, selected:
     places = np.stack([column[0] for column in columns], axis=1)
     figure = Figure(figsize=(WIDTH, 2.6), dpi=96)
     ax = figure.add_axes((0.03, 0.14, 0.94, 0.55))
-    shade = colormaps["cividis_r"](0.1 + 0.9 * (1 - Normalize(*reach)(score).filled(0.5)))
+    shade = colormaps["Blues"](0.25 + 0.75 * Normalize(*reach)(score).filled(0.5))
     lines = [np.column_stack([np.arange(len(columns)), row]) for row in places]
     ax.add_collection(LineCollection(lines, colors=shade, linewidths=1.2))
     for line, number in zip(lines, means["trial"], strict=True):
         if number == selected:
-            ax.plot(line[:, 0], line[:, 1], color=REM_COLOUR, linewidth=2.6)
+            ax.plot(line[:, 0], line[:, 1], color="black", linewidth=2.6, marker="D", markersize=4)
     for x, (name, (_, labels, heights)) in enumerate(zip([*names, "score"], columns, strict=True)):
         ax.axvline(x, color="#999999", linewidth=0.8, zorder=0)
         ax.text(x, 1.16, name.replace("_", "\n"), ha="center", va="bottom", fontsize=8, fontweight="bold")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,15 @@ def _export_optuna(folder: Folder, output: Path) -> Path:
 
     study, history = load_resolved(folder), read_history(folder / LOG_FOLDER)
     rows = [row | {"state": "pruned"} if trial_key(row) in history.pruned else row for row in history.rows]
-    write_storage(study, rows, output)
+    selected: dict[tuple[str, str], Mapping[str, Any]] = {}
+    if (folder / "cells.parquet").is_file():  # a study that is running has none yet
+        cells = read_table(folder, "cells.parquet").to_dict("records")
+        selected = {
+            (cell["cell"], cell["method"]): {str(name): value for name, value in cell.items()}
+            for cell in cells
+            if isinstance(cell["config"], str)
+        }
+    write_storage(study, rows, output, selected)
     return output
 
 

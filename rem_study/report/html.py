@@ -1,74 +1,68 @@
-"""Pieces of the report as HTML: tables, figures, numbers for people. Whatever comes from the data is escaped here or by
-the caller; nothing is loaded from anywhere."""
+"""Pieces of the report as HTML: tables, places of charts, numbers for people. Whatever comes from the data is escaped
+here or by the caller; nothing is loaded from anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from rem_study.report import heat_maps as figures
+from rem_study.report.measures import method_name, minus
 
-STYLE = """
-:root { color-scheme: light }
-html { scroll-padding-top: 3rem }
-body { font: 15px/1.45 system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif; color: #1b1f24;
-  background: #fff; max-width: 1210px; margin: 0 auto 4rem; padding: 0 1.2rem }
-nav { position: sticky; top: 0; background: #fff; border-bottom: 1px solid #d5dae0; padding: .5rem 0;
-  margin-bottom: 1rem; font-size: .87rem; z-index: 1 }
-nav a { margin-right: 1.1rem } a { color: #0b57a4; text-decoration: none } a:hover { text-decoration: underline }
-h1 { font-size: 1.55rem; margin: 0 } h2 { font-size: 1.15rem; margin: 1.9rem 0 .3rem }
-h3 { font-size: 1rem; margin: 1.3rem 0 .2rem }
-p { margin: .4rem 0; max-width: 75rem } .note { color: #4d5661; font-size: .87rem }
-.summary { font-size: 1.06rem } .absent { color: #4d5661; font-style: italic }
-table { border-collapse: collapse; font-size: .87rem; margin: .5rem 0; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .2rem .7rem .2rem 0 }
-th { border-bottom: 2px solid #1b1f24; vertical-align: bottom }
-td { border-bottom: 1px solid #d5dae0; vertical-align: top }
-.number { text-align: right } td.number { white-space: nowrap } tr.best td { font-weight: 600 }
-code, pre { font: .8rem/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere }
-pre { white-space: pre-wrap; margin: .3rem 0 }
-details { margin: .3rem 0 } summary { cursor: pointer; color: #0b57a4; font-size: .87rem }
-figure { margin: .4rem 0; overflow-x: auto } figure svg { max-width: 100%; height: auto }
-svg text { pointer-events: none } svg a { cursor: pointer } svg a:hover path { stroke: #d55e00; stroke-width: 3 }
-.cell { display: none } .cell:target { display: block }
-body:has(.cell:target) #overview { display: none }
-@media print {
-  html { font-size: 11px } nav { display: none }
-  body { max-width: none; margin: 0; font-size: 11px; print-color-adjust: exact;
-    -webkit-print-color-adjust: exact }
-  figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
-}
-"""
+ASSETS = Path(__file__).with_name("assets")
+
+
+def style() -> str:
+    """The style sheet of every page: light and dark, wide and narrow, screen and paper."""
+    return (ASSETS / "page.css").read_text(encoding="utf-8")
 
 
 def table(rows: Sequence[dict[str, str]], text: Sequence[str], best: Sequence[int] = ()) -> str:
-    """Rows map a column's head (text) to its cell (HTML, already escaped); heads not in `text` go right."""
+    """Rows map a column's head (text) to its cell (HTML, already escaped); heads not in `text` go right. The page's
+    script lets a reader sort it by any column, by what `sortable` says where that is used."""
     kind = {head: "" if head in text else ' class="number"' for head in rows[0]}
-    head = "".join(f"<th{kind[name]}>{escape(name)}</th>" for name in kind)
-    lines = [f"<table><thead><tr>{head}</tr></thead>", "<tbody>"]
+    head = "".join(f'<th scope="col"{kind[name]}>{escape(name)}</th>' for name in kind)
+    lines = [f'<div class="wide"><table class="list"><thead><tr>{head}</tr></thead>', "<tbody>"]
     for place, row in enumerate(rows):
         opening = '<tr class="best">' if place in best else "<tr>"
         lines.append(opening + "".join(f"<td{kind[name]}>{cell}</td>" for name, cell in row.items()) + "</tr>")
-    return "\n".join([*lines, "</tbody></table>"])
+    return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def figure_html(drawn: Figure, name: str, caption: str) -> str:
-    """A figure inline, its caption (HTML) above it; the page links to it by `name`."""
-    note = f'<p class="note">{caption}</p>'
-    return f'{note}<figure id="{name}">{figures.svg(drawn, name)}</figure>'
+def sortable(value: float, text: str) -> str:
+    """What a reader sees of a number whose text does not sort, `3.4 k` or `1.2 h`."""
+    return f'<data value="{value:g}">{escape(text)}</data>'
+
+
+def chart(name: str, caption: str, label: str, height: int, control: str = "") -> str:
+    """Where the page's script draws a chart, its caption (HTML) above it.
+
+    Args:
+        label: what the chart shows, for those who cannot see it (text).
+        control: a choice that the chart follows (HTML).
+    """
+    return (
+        f'<figure class="chart" id="{escape(name)}"><figcaption class="note">{caption}</figcaption>{control}'
+        f'<div class="plot" role="img" aria-label="{escape(label)}" data-chart="{escape(name)}" '
+        f'style="min-height:{height}px"></div></figure>'
+    )
+
+
+def copy_button(words: str, content: str) -> str:
+    """A button that puts `content` on the clipboard."""
+    return f'<button type="button" class="copy" data-copy="{escape(content)}">{escape(words)}</button>'
 
 
 def method_html(method: str) -> str:
     """A method as the reader sees it, escaped."""
-    return escape(figures.method_name(method))
+    return escape(method_name(method))
 
 
 def number(value: float, form: str = ".3f") -> str:
     """A number with three digits; a dash where there is none."""
-    return "–" if pd.isna(value) else format(value, form)
+    return "–" if pd.isna(value) else minus(format(value, form))
 
 
 def over_cells(row: pd.Series, name: str = "utility_x_healed") -> str:
@@ -135,7 +129,7 @@ def interval(row: pd.Series, name: str = "utility_x_healed", form: str = ".3f") 
     text = number(row[name], form)
     if pd.isna(row[f"{name}_low"]) or pd.isna(row[f"{name}_high"]):
         return text
-    return f"{text} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
+    return minus(f"{text} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]")
 
 
 def cell_link(cell: str) -> str:

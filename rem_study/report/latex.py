@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rem_study.report.heat_maps import by_mean, method_name
+from rem_study.report.measures import by_mean, method_name
 from rem_study.report.verdicts import stands_on
 from rem_study.results import columns, plane, selection
 from rem_study.results.winners import FEWEST_LED, FEWEST_SAMPLES, STANDARD_ERRORS

@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rem_study.report.heat_maps import WIDTH, by_mean, method_name, tip
+from rem_study.report.heat_maps import WIDTH
+from rem_study.report.measures import by_mean, method_name
+from rem_study.report.styles import MethodStyle, method_styles
 from rem_study.results import columns, plane, selection
 
-REM_COLOUR = "#d55e00"
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")  # Okabe and Ito, less yellow
-MARKERS = "osD^vP"
+RAMPS = {"corruption": "YlOrBr", "discovery_rate": "PuBu"}
+"""Both are ordered, so each has a ramp of its own, light to dark; no method's colour is used for them."""
+MARKERS = "osD^vPX*"
 LOG_FROM = 30.0
 """Values that span more than this factor are drawn on a logarithmic axis."""
 
@@ -28,27 +32,24 @@ MANY_CELLS = 40
 """From here on panels have few ticks, which take longer to draw than what they measure."""
 
 
-def method_styles(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Colour and marker by method, the same in every figure of a study; REM's colour is its own in every study."""
-    others = [name for name in by_mean(cells) if name != "rem"]
-    styles = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % 6]) for i, name in enumerate(others)}
-    return {name: (REM_COLOUR, "o") if name == "rem" else styles[name] for name in by_mean(cells)}
+def ramp(kind: str, count: int) -> list[str]:
+    """As many colours of RAMPS[kind], none of them too light for white or too dark for black."""
+    return [to_hex(colormaps[RAMPS[kind]](0.45 + 0.45 * i / max(1, count - 1))) for i in range(count)]
 
 
 def method_bars(cells: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     """Utility × healed of each method: a bar for the mean over the cells, a dot a cell, a black line for the 95 %
     interval of the mean over replicates, where there are several; a diamond is the default configuration's mean."""
     methods = plane.methods_frame(cells, trials).iloc[::-1].reset_index(drop=True)
-    styles = method_styles(cells)
+    styles = method_styles(by_mean(cells))
     total = len(cells.drop_duplicates(columns.CELL))
     figure = Figure(figsize=(WIDTH * 0.72, 0.9 + 0.34 * len(methods)), layout="constrained", dpi=96)
     ax = figure.subplots()
     for place, row in methods.iterrows():
-        mean, colour = row["utility_x_healed_mean"], styles[row["method"]][0]
-        text = f"{method_name(row['method'])}: "
-        text += "no result" if pd.isna(mean) else f"{mean:.3f}"
+        mean, colour = row["utility_x_healed_mean"], styles[row["method"]].colour
+        text = "no result" if pd.isna(mean) else f"{mean:.3f}"
         text += f", {row['cells_won']} of {total} cells won, {row['cells_level']} level"
-        ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, alpha=0.75, gid=tip(text))
+        ax.barh(place, 0 if pd.isna(mean) else mean, height=0.66, color=colour, alpha=0.75)
         own = cells.loc[cells["method"] == row["method"], "utility_x_healed"].dropna()
         ax.plot(own, np.full(len(own), place + 0.16), "o", color="#333333", alpha=0.55, ms=3.5, mew=0, clip_on=False)
         if pd.notna(row["utility_x_healed_low"]):
@@ -56,7 +57,7 @@ def method_bars(cells: pd.DataFrame, trials: pd.DataFrame) -> Figure:
             ax.errorbar(mean, place - 0.1, xerr=np.abs([[e - mean] for e in ends]), color="black", capsize=3, lw=1.3)
         if pd.notna(row["default_utility_x_healed"]):
             ax.plot(row["default_utility_x_healed"], place, "d", mfc="white", mec="black", ms=5)
-        ax.text(1.015, place, text.partition(": ")[2], va="center", fontsize=8.5)
+        ax.text(1.015, place, text, va="center", fontsize=8.5)
     ax.set(
         xlim=(0, 1), ylim=(-0.6, len(methods) - 0.4), xlabel="utility × healed: bar, mean over the cells; dots, cells"
     )
@@ -71,23 +72,20 @@ def pareto_fronts(trials: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     each method's selected configuration a large mark."""
     means = selection.trial_means(trials)
     means = means[means["finished"]].dropna(subset=["healed", "utility"])
-    styles = method_styles(cells)
+    styles = method_styles(by_mean(cells))
     figure, panels = _grid_of_cells(cells)
     shown = means if len(means) <= MOST_DOTS else means.sample(MOST_DOTS, random_state=0)
     for name, ax in panels.items():
         own = means[means["cell"] == name]
         front = pareto_front(own[["healed", "utility"]].to_numpy())
         ax.step(front[:, 0], front[:, 1], where="pre", color="#777777", linewidth=1, zorder=1)
-        for method, (colour, _) in styles.items():
-            mine = shown[(shown["cell"] == name) & (shown["method"] == method)]
-            ax.scatter(mine["healed"], mine["utility"], s=7, c=colour, alpha=0.5, linewidths=0)
+        dots = shown[shown["cell"] == name]
+        colours = [styles[method].colour for method in dots["method"]]
+        ax.scatter(dots["healed"], dots["utility"], s=7, c=colours, alpha=0.5, linewidths=0)
         for row in cells[cells["cell"] == name].to_dict("records"):
             if pd.notna(row["healed"]) and pd.notna(row["utility"]):
-                colour, marker = styles[row["method"]]
-                text = (
-                    f"{name} · {method_name(row['method'])} · healed {row['healed']:.2f} · utility {row['utility']:.2f}"
-                )
-                ax.plot(row["healed"], row["utility"], marker, color=colour, mec="black", mew=0.7, ms=6, gid=tip(text))
+                own = styles[row["method"]]
+                ax.plot(row["healed"], row["utility"], marker=own.marker, color=own.colour, mec="black", mew=0.5, ms=6)
     lowest = means["utility"].min() if len(means) else 0.0
     next(iter(panels.values())).set(xlim=(-0.04, 1.04), ylim=(max(-0.03, lowest - 0.05), 1.03))  # all share them
     figure.supxlabel("healed", fontsize=9)
@@ -123,9 +121,10 @@ def trend_lines(trends: Mapping[str, pd.DataFrame], cells: pd.DataFrame) -> Figu
             (right, "discovery_rate", "regularity", "discovery "),
         ):
             order = selection.corruption_order(cells) if by == "corruption" else sorted(table[by].unique())
+            colours = ramp(by, len(order))
             for index, key in enumerate(order):
                 line = table[table[by] == key].dropna(subset=across).sort_values(across)
-                style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % 6]}
+                style = {"color": colours[index], "marker": MARKERS[index % len(MARKERS)]}
                 label = f"{word}{key:g}" if isinstance(key, float) else f"{word}{key}"
                 ax.plot(line[across], line["value"], markersize=4, label=label, **style)
                 ax.fill_between(line[across], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
@@ -155,13 +154,7 @@ def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.7)) if cells else (figure.subplots(), None)
     places = np.arange(len(names))[::-1]
     for place, row in zip(places, pooled.to_dict("records"), strict=True):
-        between = "" if pd.isna(row["low"]) else f", 95 % from {row['low']:.2f} to {row['high']:.2f}"
-        left.barh(
-            place,
-            row["importance"],
-            color="#0072b2",
-            gid=tip(f"{row['hyperparameter']}: {row['importance']:.2f}{between}"),
-        )
+        left.barh(place, row["importance"], color="#777777")
         if pd.notna(row["low"]):
             left.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.3)
     left.set_yticks(places, names, fontsize=8.5)
@@ -185,16 +178,14 @@ def importance_bars(pooled: pd.DataFrame, per_cell: pd.DataFrame) -> Figure:
 
 def cost_curve(cells: pd.DataFrame) -> Figure:
     """What each method cost, in sample passes of all its trials, against the mean utility × healed it reached."""
-    styles = method_styles(cells)
+    styles = method_styles(by_mean(cells))
     figure = Figure(figsize=(WIDTH * 0.62, 3.0), layout="constrained", dpi=96)
     ax = figure.subplots()
     for row in plane.methods_frame(cells).to_dict("records"):
         if row["sample_passes"] > 0 and pd.notna(row["utility_x_healed_mean"]):
-            colour, marker = styles[row["method"]]
-            text = f"{method_name(row['method'])}: {row['utility_x_healed_mean']:.3f}"
-            text += f" for {row['sample_passes']:,} sample passes"
+            own = styles[row["method"]]
             place = (row["sample_passes"], row["utility_x_healed_mean"])
-            ax.plot(*place, marker, color=colour, mec="black", mew=0.6, ms=8, gid=tip(text))
+            ax.plot(*place, marker=own.marker, color=own.colour, mec="black", mew=0.6, ms=8)
             ax.annotate(method_name(row["method"]), place, (6, 3), textcoords="offset points", fontsize=8.5)
     ax.set(xscale="log", ylim=(0, 1.03), xlabel="sample passes of the whole search", ylabel="mean utility × healed")
     ax.margins(x=0.15)
@@ -215,11 +206,11 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
     for cell in selected.to_dict("records"):
         ax = panels[cell["cell"]]
         curves = recorded.loc[(recorded["cell"] == cell["cell"]) & (recorded["trial"] == cell["trial"]), "curves"]
-        for (path, label), style, colour in zip(_PATHS.items(), ("-", "--", ":"), COLOURS, strict=False):
+        for (path, label), style in zip(PATHS.items(), _PATH_STYLES, strict=True):
             values = [json.loads(text)[path] for text in curves]
             if values:
                 mean = np.mean(values, axis=0)
-                ax.plot(range(len(mean)), mean, style, color=colour, label=label, marker=".", markersize=3)
+                ax.plot(range(len(mean)), mean, label=label, **style)
     shared = next(iter(panels.values()))
     shared.set_ylim(-0.03, 1.03)
     shared.xaxis.set_major_locator(MaxNLocator("auto" if len(panels) <= MANY_CELLS else 3, integer=True))
@@ -230,7 +221,12 @@ def isolation_curves(trials: pd.DataFrame, cells: pd.DataFrame, method: str) -> 
     return figure
 
 
-_PATHS = {"old": "old channels alone", "both": "both, own mask", "shared": "both, shared mask"}
+PATHS = {"both": "both, own mask", "shared": "both, shared mask", "old": "old channels alone"}
+_PATH_STYLES: tuple[dict[str, Any], ...] = (  # lines that lie on each other are all seen
+    {"color": "#b0b0b0", "linewidth": 5},
+    {"color": "#707070", "linewidth": 2.4, "linestyle": ":"},
+    {"color": "#000000", "linewidth": 1.1, "marker": ".", "markersize": 3},
+)
 
 
 def _grid_of_cells(cells: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
@@ -256,12 +252,12 @@ def _grid_of_cells(cells: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     return figure, panels
 
 
-def _legend(figure: Figure, styles: Mapping[str, tuple[str, str]]) -> None:
+def _legend(figure: Figure, styles: Mapping[str, MethodStyle]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", label=method_name(name))
-        for name, (colour, marker) in styles.items()
+        Line2D([], [], color=own.colour, marker=own.marker, linestyle="", label=method_name(name))
+        for name, own in styles.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(8, len(handles)), frameon=False, fontsize=8.5)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from rem_study.report import heat_maps as figures
 from rem_study.report.html import (
     absent,
     cell_link,
@@ -23,8 +22,10 @@ from rem_study.report.html import (
     method_html,
     number,
     share,
+    sortable,
     table,
 )
+from rem_study.report.measures import method_name, readable
 from rem_study.results import plane
 from rem_study.results.confirmation import regrets
 
@@ -132,7 +133,7 @@ def searched_table(cells: pd.DataFrame, names: Sequence[str] = ("method",)) -> s
             "exported": chosen(row),
             "gain": interval(row, "gain", "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "sample passes": large(row["sample_passes"]),
+            "sample passes": sortable(row["sample_passes"], large(row["sample_passes"])),
             "health": escape(row["health"] or "–"),
         }
         for _, row in cells.iterrows()
@@ -162,29 +163,35 @@ def selected_table(cells: pd.DataFrame) -> str:
 
 
 def universal_table(best: Any) -> str:
-    """Configurations for the whole grid, per method, from best.yaml (a mapping)."""
+    """Configurations for the whole grid from best.yaml (a mapping), the best mean first; one that is both of a method's
+    choices stands once."""
     universal = best.get("universal") if isinstance(best, dict) else None
     if not universal:
         return absent("No configuration was run in every cell: there is no universal one.")
-    rows = []
+    choices = []
     for method, found in universal.items():
-        for choice, one in (("least worst regret", found), ("best mean", found.get("best_mean"))):
-            if one is None:
-                continue
-            score = one["utility_x_healed"]
-            frame = pd.Series({"score": score["mean"], "score_low": score["low"], "score_high": score["high"]})
-            rows.append(
-                {
-                    "method": method_html(method),
-                    "universal by": choice,
-                    "utility × healed, mean": interval(frame.astype(float), "score"),
-                    "worst regret": number(one["worst_regret"]),
-                    "configuration": configuration(json.dumps(one["config"])),
-                }
-            )
+        by_mean = found.get("best_mean")
+        if by_mean is None or by_mean["config"] == found["config"]:
+            choices.append((method, "both" if by_mean else "least worst regret", found))
+        else:
+            choices += [(method, "least worst regret", found), (method, "best mean", by_mean)]
+    choices.sort(key=lambda choice: -choice[2]["utility_x_healed"]["mean"])
+    rows = []
+    for method, choice, one in choices:
+        score = one["utility_x_healed"]
+        frame = pd.Series({"score": score["mean"], "score_low": score["low"], "score_high": score["high"]})
+        rows.append(
+            {
+                "method": method_html(method),
+                "utility × healed, mean": interval(frame.astype(float), "score"),
+                "worst regret": number(one["worst_regret"]),
+                "universal by": choice,
+                "configuration": configuration(json.dumps(one["config"])),
+            }
+        )
     note = (
-        '<p class="note"><b>Universal</b>: one configuration for every cell. <b>Regret</b>: how much worse it is than '
-        "the cell’s own choice.</p>"
+        '<p class="note"><b>Universal</b>: one configuration for every cell, chosen by the least worst regret and by '
+        "the best mean. <b>Regret</b>: how much worse it is than the cell’s own choice.</p>"
     )
     return note + table(rows, text=["method", "universal by", "configuration"])
 
@@ -204,7 +211,7 @@ def regret_tables(trials: pd.DataFrame) -> str:
             | {"worst": number(line.max(), "+.3f"), "mean": number(line.mean(), "+.3f")}
             for config, line in regret.iterrows()
         ]
-        title = f"regret of {figures.method_name(method)}’s candidates in every cell, fresh replicates"
+        title = f"regret of {method_name(method)}’s candidates in every cell, fresh replicates"
         shown.append(folded(title, table(rows, text=["configuration"])))
     return "\n".join(shown)
 
@@ -218,11 +225,10 @@ def objectives_table(trials: pd.DataFrame) -> str:
     grid = costs.pivot(index="cell", columns="method", values="cost")
     cells = [cell for cell in dict.fromkeys(trials["cell"]) if cell in grid.index]
     rows = [
-        {"cell": cell_link(cell)}
-        | {figures.method_name(name): number(grid.at[cell, name], "+.3f") for name in by_mean.index}
+        {"cell": cell_link(cell)} | {method_name(name): number(grid.at[cell, name], "+.3f") for name in by_mean.index}
         for cell in cells
     ]
-    means = {figures.method_name(name): f"<b>{number(grid[name].mean(), '+.3f')}</b>" for name in by_mean.index}
+    means = {method_name(name): f"<b>{number(grid[name].mean(), '+.3f')}</b>" for name in by_mean.index}
     note = (
         '<p class="note">Utility × healed of the trial that the oracle score would choose, minus that of the trial '
         "that the score without clean labels would choose. A positive number is lost by not having clean labels.</p>"
@@ -236,7 +242,7 @@ def configuration(config: str | None) -> str:
     """Name=value pairs of a configuration in JSON; a dash for none."""
     if not isinstance(config, str):
         return "–"
-    settings = ", ".join(f"{key}={figures.readable(value)}" for key, value in json.loads(config).items())
+    settings = ", ".join(f"{key}={readable(value)}" for key, value in json.loads(config).items())
     return f"<code>{escape(settings)}</code>"
 
 

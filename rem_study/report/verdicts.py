@@ -6,7 +6,6 @@ from html import escape
 
 import pandas as pd
 
-from rem_study.report.heat_maps import method_name
 from rem_study.report.html import (
     cell_link,
     counted,
@@ -18,8 +17,10 @@ from rem_study.report.html import (
     over_cells,
     over_replicates,
     share,
+    sortable,
     table,
 )
+from rem_study.report.measures import method_name, minus
 from rem_study.results import columns, plane
 from rem_study.results.standing import lead_of
 from rem_study.results.winners import FEWEST_LED, FEWEST_SAMPLES, STANDARD_ERRORS, sentence
@@ -31,6 +32,36 @@ RULE = (
     f"{STANDARD_ERRORS:g} standard errors of its samples; and by {FEWEST_LED} samples at least. Else the cell is "
     "<b>level</b>. Spread over the cells says how cells differ, an interval over replicates how sure a figure is.</p>"
 )
+
+
+def answer(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
+    """The study's answer in a sentence or two, as HTML: who has the highest mean, by how much, and wins what."""
+    methods = plane.methods_frame(cells, trials)
+    if not methods["cells"].any():
+        known = cells["search_score"].notna().any()
+        return (
+            "No clean labels are known: what was healed cannot be measured."
+            if known
+            else "No trial has finished: there is nothing to compare."
+        )
+    total, first = len(cells.drop_duplicates(columns.CELL)), methods.iloc[0]
+    text = f"<strong>{method_html(first['method'])} has the highest mean score, {first['utility_x_healed_mean']:.3f}"
+    if len(methods) > 1 and methods.iloc[1]["cells"]:
+        second = methods.iloc[1]
+        ahead = first["utility_x_healed_mean"] - second["utility_x_healed_mean"]
+        text += f", {ahead:.3f} above {method_html(second['method'])}"
+    if len(methods) == 1:
+        return f"{text}.</strong> No other method was studied."
+    text += f", and wins {first['cells_won']} of {counted(total, 'cell')}.</strong>"
+    others = methods[(methods["cells_won"] > 0) & (methods["method"] != first["method"])]
+    told = [f"{method_html(row['method'])} wins {row['cells_won']}" for _, row in others.head(4).iterrows()]
+    leaders = plane.leaders(cells)
+    level, unknown = (leaders["standing"] == "level"), leaders["lead_low"].isna()
+    if count := int((level & ~unknown).sum()):
+        told.append(f"{counted(count, 'cell')} {'is' if count == 1 else 'are'} level: no lead there is beyond noise")
+    if count := int((level & unknown).sum()):
+        told.append(f"in {counted(count, 'cell')} no winner can be named: what noise is there was not recorded")
+    return f"{text} {'; '.join(told)}{'.' if told else ''}"
 
 
 def summary(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
@@ -116,7 +147,7 @@ def _where(cells: pd.DataFrame) -> str:
 
 def verdict(leader: pd.Series) -> str:
     """Who wins a cell, or why nobody does, from its leader's row; escaped."""
-    return escape(sentence(leader["method"], leader["standing"], lead_of(leader), method_name))
+    return escape(minus(sentence(leader["method"], leader["standing"], lead_of(leader), method_name)))
 
 
 def verdicts_table(cells: pd.DataFrame) -> str:
@@ -150,8 +181,8 @@ def methods_table(cells: pd.DataFrame, trials: pd.DataFrame) -> str:
             "default": number(row["default_utility_x_healed"]),
             "gain": number(row["gain"], "+.3f"),
             "trials (stopped / failed)": f"{row['trials']} ({row['pruned']} / {row['failed']})",
-            "passes": large(row["sample_passes"]),
-            "time": duration(row["seconds"]),
+            "passes": sortable(row["sample_passes"], large(row["sample_passes"])),
+            "time": sortable(row["seconds"], duration(row["seconds"])),
         }
         for _, row in methods.iterrows()
     ]

@@ -36,19 +36,19 @@ TRIALS_SCHEMA = _schema(
     strings="study dataset model corruption regularity_rank cell method phase proposed_by state config curves "
     "mlflow_run_id error",
     integers=f"trial replicate sample_passes {_SAMPLES}",
-    order=f"study {_PLACE} phase proposed_by replicate state config memorised healed healed_discovered "
+    order=f"study {_PLACE} phase proposed_by replicate state config memorised carry_over healed healed_discovered "
     "healed_undiscovered utility test_accuracy utility_x_healed attack_success found_average_precision found_recall "
     "forget_accuracy retain_accuracy "
-    f"score_oracle score_deployable score score_healed score_utility {_SAMPLES} epochs sample_passes seconds curves "
-    "mlflow_run_id error",
+    f"score_oracle score_deployable score score_healed score_utility {_SAMPLES} epochs sample_passes seconds "
+    "compile_seconds curves mlflow_run_id error",
 )
 
 CELLS_SCHEMA = _schema(
     strings="dataset model corruption regularity_rank cell method config chosen standing rival health",
     integers=f"trial race_replicates replicates {_SAMPLES} lead_replicates trials pruned failed sample_passes",
-    order=f"{_PLACE} memorised config chosen race_replicates search_score shrinkage healed healed_discovered "
-    "healed_undiscovered utility test_accuracy utility_x_healed utility_x_healed_low utility_x_healed_high "
-    "attack_success found_average_precision found_recall replicates "
+    order=f"{_PLACE} memorised carry_over config chosen race_replicates search_score shrinkage healed "
+    "healed_discovered healed_undiscovered utility test_accuracy utility_x_healed utility_x_healed_low "
+    "utility_x_healed_high attack_success found_average_precision found_recall replicates "
     f"{_SAMPLES} standing rival lead lead_low lead_high lead_replicates lead_samples default_utility_x_healed gain "
     "gain_low gain_high trials pruned failed sample_passes seconds health",
 )

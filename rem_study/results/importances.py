@@ -18,7 +18,7 @@ from rem_study.results.selection import trial_means
 from rem_study.search.optuna_studies import filled_study, frozen_trials
 from rem_study.spec import SearchSpace
 
-MOST_TRIALS, MOST_DRAWN, FEWEST_RESAMPLES = 2_000, 40_000, 20
+MOST_TRIALS, MOST_DRAWN, FEWEST_RESAMPLES = 1_200, 24_000, 20
 """In a large study: trials that are looked at, trials drawn in all for an interval, resamples for one."""
 
 FEWEST_TRIALS = 20

@@ -17,9 +17,14 @@ from rem_study.version import __version__
 
 
 def write_manifest(
-    folder: Folder, study: Study, started: float, originals: list[dict[str, Any]], extensions: list[dict[str, Any]]
+    folder: Folder,
+    study: Study,
+    started: float,
+    originals: list[dict[str, Any]],
+    extensions: list[dict[str, Any]],
+    compile_seconds: float,
 ) -> None:
-    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, extensions, what was trained."""
+    """Write manifest.json: versions, hardware, seeds, data and code fingerprints, compiling, extensions, originals."""
     names = ("ray", "torch", "torchvision", "optuna", "mlflow", "pyarrow", "numpy", "pandas", "pydantic")
     content = {
         "study": study.spec.name,
@@ -32,6 +37,8 @@ def write_manifest(
         "code_fingerprint": code_fingerprint(),
         "launched": _utc(started),
         "seconds_of_last_launch": round(time.time() - started, 1),
+        "compile": study.spec.compile,
+        "seconds_compiling": round(compile_seconds, 1),
         "extended": [{"at": _utc(record["time"] / 1000), "changed": record["changed"]} for record in extensions],
         "originals": {f"{r['corruption']} #{r['replicate']}": r.get("facts", r.get("error")) for r in originals},
     }

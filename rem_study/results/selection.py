@@ -73,6 +73,7 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
     fresh_by_key = {key: rows for key, rows in confirmed.groupby(KEY)}
     regularity = _measured(trials, "regularity")
     memorised = _measured(trials, "memorised")
+    carry_over = _measured(trials, "carry_over")
     records = []
     for key, rows in trials.groupby(KEY):
         searched = by_key.get(key, means.iloc[:0])
@@ -86,6 +87,7 @@ def cells_frame(trials: pd.DataFrame, spaces: Mapping[str, SearchSpace] | None =
             "regularity": regularity.get(place, np.nan),
             "regularity_rank": None if ranks.empty else ranks.iloc[0],
             "memorised": memorised.get(place, np.nan),
+            "carry_over": carry_over.get(place, np.nan),
             "config": None,
             "replicates": 0,
             "trials": len(searched),

@@ -41,13 +41,24 @@ def with_standing(cells: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return typed_cells(filled[names])
 
 
-def _verdicts(rows: pd.DataFrame, counted: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
-    """By KEY, the VERDICT of each method that has a score in a cell."""
+def scores_by_cell(rows: pd.DataFrame, counted: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Scored]]:
+    """By CELL and method, what `reported_rows` say of each method that has a score there.
+
+    Args:
+        counted: SAMPLES, by KEY.
+    """
     scores: dict[tuple[str, ...], dict[str, Scored]] = {}
     for key, own in rows.dropna(subset="utility_x_healed").groupby(KEY):
         scores.setdefault(tuple(key[:-1]), {})[key[-1]] = _scored(own, counted.loc[key])
+    return scores
+
+
+def _verdicts(rows: pd.DataFrame, counted: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
+    """By KEY, the VERDICT of each method that has a score in a cell."""
     return {
-        (*place, method): _told(standing) for place, one in scores.items() for method, standing in judge(one).items()
+        (*place, method): _told(standing)
+        for place, one in scores_by_cell(rows, counted).items()
+        for method, standing in judge(one).items()
     }
 
 

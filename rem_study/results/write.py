@@ -72,7 +72,16 @@ def trials_of(
 
 
 _SHOWN = (
-    *("utility_x_healed", "healed", "healed_discovered", "healed_undiscovered", "attack_success", "utility", "gain"),
+    *(
+        "utility_x_healed",
+        "utility_x_healed_low",
+        "utility_x_healed_high",
+        "healed",
+        "utility",
+        "test_accuracy",
+        "gain",
+    ),
+    *("healed_discovered", "healed_undiscovered", "attack_success"),
     *("found_average_precision", "found_recall", "healed_samples", "utility_samples", "replicates"),
 )
 """Columns of cells.parquet that MLflow shows on the runs of cells."""
@@ -113,7 +122,11 @@ def selections(folder: Folder, rows: Iterable[Row]) -> list[Selection]:
 def _mean_curves(replicates: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
     """The mean over replicates, epoch by epoch, of curves that all of them have."""
     names = set.intersection(*map(set, replicates)) if replicates else set()
+    from rem_study.tracking.curves import CURVES
+
     return {
-        name: [sum(values) / len(values) for values in zip(*(curves[name] for curves in replicates), strict=True)]
+        CURVES.get(name, name): [
+            sum(values) / len(values) for values in zip(*(curves[name] for curves in replicates), strict=True)
+        ]
         for name in sorted(names)
     }

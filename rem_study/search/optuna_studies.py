@@ -15,6 +15,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from rem_study.errors import InputError
+from rem_study.search.dashboard import describe, with_whole_configurations
 from rem_study.spec import Configuration, SearchSpace, Study
 from rem_study.spec.space import FloatParameter, IntParameter, Parameter
 from rem_study.storage import write_atomically
@@ -103,13 +104,16 @@ def optuna_study(space: SearchSpace, rows: Rows, name: str | None = None) -> opt
     return filled_study(InMemoryStorage(), name, frozen_trials(space, rows))
 
 
-def write_storage(study: Study, rows: Rows, output: Path) -> int:
+def write_storage(
+    study: Study, rows: Rows, output: Path, selected: Mapping[tuple[str, str], Mapping[str, Any]] | None = None
+) -> int:
     """Write a journal file with one Optuna study a (cell, method), `STUDY/CELL/METHOD`; returns how many.
 
     `optuna-dashboard FILE` opens it, and `JournalStorage(JournalFileBackend(FILE))` in Python: Optuna's own text
     format, written eight times as fast as its SQLite tables. A file that is there is replaced. Search trials only:
-    confirmed scores are of fresh replicates and no part of what the sampler saw. Raises InputError: it cannot be
-    written, or there is no trial yet.
+    confirmed scores are of fresh replicates and no part of what the sampler saw. Configurations are parameters, the
+    value has the objective's name, and a note says what was `selected`: rows of cells.parquet by (cell, method).
+    Raises InputError: it cannot be written, or there is no trial yet.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -121,9 +125,11 @@ def write_storage(study: Study, rows: Rows, output: Path) -> int:
     storage = JournalStorage(journal)
     for (cell, method), own in sorted(groups.items()):
         name = f"{study.spec.name}/{cell}/{method}"
-        filled = filled_study(storage, name, frozen_trials(study.spaces[method], own))
+        space = study.spaces[method]
+        filled = filled_study(storage, name, with_whole_configurations(space, frozen_trials(space, own)))
         for key, value in (("cell", cell), ("method", method), ("objective", study.spec.objective)):
             filled.set_user_attr(key, value)
+        describe(filled, study.spec.objective, (selected or {}).get((cell, method)))
     try:
         write_atomically(output, "".join(journal.lines))
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rem_study.errors import InputError
@@ -42,9 +42,15 @@ def require_room(resources: ResourcesSpec, origin: str) -> None:
 
 
 @contextmanager
-def telling_of_waits(resources: ResourcesSpec, patience: float = PATIENCE) -> Iterator[None]:
+def telling_of_waits(
+    resources: ResourcesSpec, patience: float = PATIENCE, waits: Callable[[str], None] = lambda why: None
+) -> Iterator[None]:
     """While this holds: a line on stderr once no node of the cluster could hold a trial for `patience` seconds, and one
-    when there is such a node. The study goes on waiting: nodes may be added."""
+    when there is such a node. The study goes on waiting: nodes may be added.
+
+    Args:
+        waits: is told the same: why no trial can be placed; an empty text once one can.
+    """
     ended = threading.Event()
 
     def watch() -> None:
@@ -58,6 +64,7 @@ def telling_of_waits(resources: ResourcesSpec, patience: float = PATIENCE) -> It
                 print(f"waiting: {lack}; trials begin when a node joins that does", file=sys.stderr, flush=True)
             elif told and not lack:
                 print("a node has joined that can hold trials", file=sys.stderr, flush=True)
+            waits(lack)
             told = bool(lack)
 
     thread = threading.Thread(target=watch, name="rem-study-room", daemon=True)

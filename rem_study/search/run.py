@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from rem_study.errors import ClusterError, StorageError
+from rem_study.search.hindrance import Hindrances, Tell
 from rem_study.search.jobs import Job, OriginalJob
 from rem_study.search.plan import GridPlan
 from rem_study.search.room import telling_of_waits
@@ -93,15 +94,22 @@ class GridSearcher(Searcher):
     Args:
         record: called with each finished record before the plan learns of it.
         losses: says why a worker was lost.
+        finished: told of each finished job which share of a processor it got, where that is known.
 
     Attributes:
         failure: what keeps the study from going on, if anything. `suggest` raises it: what is raised where a job has
             ended, Tune buries, and it then asks for the next one for ever.
     """
 
-    def __init__(self, plan: GridPlan, record: Callable[[dict[str, Any]], None], losses: Losses) -> None:
+    def __init__(
+        self,
+        plan: GridPlan,
+        record: Callable[[dict[str, Any]], None],
+        losses: Losses,
+        finished: Callable[[float | None], None] = lambda share: None,
+    ) -> None:
         super().__init__()
-        self._plan, self._record, self._losses = plan, record, losses
+        self._plan, self._record, self._losses, self._finished = plan, record, losses, finished
         self._running: dict[str, Job] = {}
         self.failure: Exception | None = None
 
@@ -133,6 +141,7 @@ class GridSearcher(Searcher):
                 self._lost(job, self._losses.take(trial_id))
             else:
                 self._pass_on(json.loads(result["record"]))
+                self._finished(result.get("processor"))
         except Exception as failure:
             self.failure = self.failure or failure
 
@@ -198,12 +207,14 @@ def run_grid(
     originals: Folder,
     record: Callable[[dict[str, Any]], None],
     worker: type[Worker] = Worker,
+    tell_hindrances: Tell = lambda lines: None,
     scratch_in: Path | None = None,
 ) -> None:
     """Run what is left of `plan` on the connected cluster; returns when it is done or interrupted (Ctrl-C).
 
     Args:
         worker: what runs in the actors.
+        tell_hindrances: see `Tell`.
         scratch_in: where Tune gets its folder; default: where temporary folders lie.
 
     Raises:
@@ -219,7 +230,8 @@ def run_grid(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     untracked = spec.model_copy(update={"tracking": TrackingSpec()})  # its password is none of the workers' business
     losses = Losses()
-    searcher = GridSearcher(plan, record, losses)
+    hindrances = Hindrances(tell_hindrances)
+    searcher = GridSearcher(plan, record, losses, hindrances.finished)
     resources = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}
     with tempfile.TemporaryDirectory(prefix="rem-study-tune-", dir=scratch_in) as scratch:
         tuner = tune.Tuner(
@@ -239,7 +251,7 @@ def run_grid(
             ),
         )
         try:
-            with telling_of_waits(spec.resources):
+            with telling_of_waits(spec.resources, waits=hindrances.waits):
                 tuner.fit()
         finally:
             if searcher.failure is not None:

@@ -8,14 +8,17 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
+from rem_study.data import place
 from rem_study.spec import StudySpec
 from rem_study.spec.study import CorruptionSpec
 from rem_study.storage import open_folder
+from rem_study.training.compilation import compile_seconds, keep_compiled_in
 from rem_study.trial import Cell, OriginalStore, Setting, Trial, cells_of, identity, run_trial
 
 
@@ -27,7 +30,11 @@ class Worker(tune.Trainable):
         torch.set_num_threads(spec.resources.cpus)
         self._spec = spec
         self._cells: dict[str, Cell] = {cell.name: cell for cell in cells_of(spec)}
-        self._originals = OriginalStore(open_folder(originals))
+        stored = open_folder(originals)
+        self._originals = OriginalStore(stored)
+        place.settle(stored.parent)
+        if spec.compile != "none" and isinstance(stored, Path):
+            keep_compiled_in(stored.parent / ".compiled", spec.resources.cpus)
         self._device = "cuda" if spec.resources.gpus else "cpu"
         if 0 < spec.resources.gpus < 1:  # a trial that wants more fails alone, not its neighbours on the same GPU
             torch.cuda.set_per_process_memory_fraction(spec.resources.gpus)
@@ -43,11 +50,17 @@ class Worker(tune.Trainable):
 
         A disk or a share that fails is nobody's result: its state is `halted`, and the study stops there.
         """
-        started = time.time()
+        started, computed, began = time.time(), time.thread_time(), time.perf_counter()
+        compiled_before = compile_seconds()
         with _time_limit(self._spec.resources.time_limit):
             record = self._train_original() if self._job["kind"] == "original" else self._run_replicate()
+        if self._spec.compile != "none":
+            record["compile_seconds"] = compile_seconds() - compiled_before
         record |= {"start_time": int(started * 1000), "end_time": int(time.time() * 1000)}
-        return {"record": json.dumps(record), "done": True}
+        told = {"record": json.dumps(record), "done": True}
+        if self._device == "cpu":  # else this thread waits for the accelerator, whoever else is there
+            told["processor"] = (time.thread_time() - computed) / max(time.perf_counter() - began, 1e-9)
+        return told
 
     def get_auto_filled_metrics(self, *_: object, **__: object) -> dict[str, Any]:
         """None: of every number in a result Tune keeps a history, for every trial, to the end of the study."""

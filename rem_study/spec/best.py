@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.spec.cell import DiscoveryRate, cell_name
 from rem_study.spec.space import Configuration, known_methods, load_space
 from rem_study.spec.yaml_file import load_yaml, read_text, validate
@@ -99,15 +99,19 @@ def candidates(
     cells = [cell for cell in document.cells if method in cell.methods]
     if not cells:
         known = sorted({name for cell in document.cells for name in cell.methods})
-        raise InputError(f"{origin}: cells: none has a configuration of {method!r}; there are {', '.join(known)}")
+        meant = did_you_mean(method, known)
+        raise InputError(
+            f"{origin}: cells: none has a configuration of {method!r}{meant}; there are {', '.join(known)}"
+        )
 
     def gap(cell: _Cell) -> float:
         return 0.0 if isinstance(corruption, str) else (cell.regularity or 0.0) - corruption
 
     if isinstance(corruption, str):
         near = [cell for cell in cells if cell.corruption == corruption]
-        names = ", ".join(dict.fromkeys(cell.corruption for cell in cells))
-        missing = f"no cell of corruption {corruption!r}; there are {names}, or a regularity from 0 to 1"
+        names = list(dict.fromkeys(cell.corruption for cell in cells))
+        missing = f"no cell of corruption {corruption!r}{did_you_mean(corruption, names)}; "
+        missing += f"there are {', '.join(names)}, or a regularity from 0 to 1"
     elif 0 <= corruption <= 1:
         near, missing = [cell for cell in cells if cell.regularity is not None], "no cell has a measured regularity"
     else:
@@ -153,16 +157,20 @@ def of_cell(best: Folder | str | Mapping[str, Any], cell: str, method: str = "re
     origin, document = _read(best)
     if cell == UNIVERSAL:
         if method not in document.universal:
-            known = ", ".join(document.universal) or "none"
-            raise InputError(f"{origin}: universal: has no configuration of {method!r}; there are {known}")
+            raise InputError(f"{origin}: universal: {_lacks(method, document.universal)}")
         return _of(method, document.universal[method], UNIVERSAL, None)
     named = {candidate.name: candidate for candidate in document.cells}
     if cell not in named:
-        raise InputError(f"{origin}: cells: there is no {cell!r}; there are {', '.join(named)}")
+        meant = did_you_mean(cell, [*named, UNIVERSAL])
+        raise InputError(f"{origin}: cells: there is no {cell!r}{meant}; there are {', '.join(named)}")
     if method not in named[cell].methods:
-        known = ", ".join(named[cell].methods) or "none"
-        raise InputError(f"{origin}: cells: {cell} has no configuration of {method!r}; there are {known}")
+        raise InputError(f"{origin}: cells: {cell} {_lacks(method, named[cell].methods)}")
     return _of(method, named[cell].methods[method], cell, named[cell].regularity)
+
+
+def _lacks(method: str, there: Iterable[str]) -> str:
+    known = list(there)
+    return f"has no configuration of {method!r}{did_you_mean(method, known)}; there are {', '.join(known) or 'none'}"
 
 
 class _Part(BaseModel):

@@ -61,5 +61,6 @@ ModelSpec = Annotated[
         _model_kind,
         custom_error_type="model_name",
         custom_error_message="must be a mapping whose name is resnet9, vit, torchvision/NAME or timm/NAME",
+        custom_error_context={"known": ["resnet9", "vit"]},
     ),
 ]

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from rem_study.spec.frozen import Frozen, NotNegative, PositiveFloat, PositiveInt, Share
 
 Precision = Literal["float32", "bfloat16"]
+Compile = Literal["none", "default", "graphs"]
 
 
 class RecipeSpec(Frozen):

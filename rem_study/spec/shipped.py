@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 
 
 def shipped_folder(name: str) -> Path:
@@ -30,5 +30,7 @@ def find_study(given: Path) -> Path:
         return given
     names = shipped_names("studies")
     if given.name not in names:
-        raise InputError(f"{given}: no such file, and no study of this name comes with rem-study: {', '.join(names)}")
+        meant = did_you_mean(given.name, names)
+        told = f"{given}: no such file, and no study of this name comes with rem-study: {', '.join(names)}"
+        raise InputError(f"{told}{meant}")
     return shipped_folder("studies") / f"{given.name}.yaml"

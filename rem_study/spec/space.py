@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.spec.shipped import shipped_folder, shipped_names
 from rem_study.spec.yaml_file import field_name, parse_file, validate
 from rem_study.storage import Folder
@@ -127,7 +127,7 @@ class CategoricalParameter(_Parameter):
     def check(self, value: Value) -> None:
         """Raise ValueError unless `value` is one of the choices."""
         if not self.reaches(value) and not (self.open and isinstance(value, str)):
-            raise ValueError(f"{value!r} is not one of {self.choices}")
+            raise ValueError(f"{value!r} is not one of {self.choices}{did_you_mean(value, map(str, self.choices))}")
 
     @property
     def cardinality(self) -> float:
@@ -193,7 +193,8 @@ class SearchSpace(BaseModel):
             self._check_known(name)
             for field in fields:
                 if field not in _CHANGEABLE:
-                    raise InputError(f"{name}: {field_name(field)}: unknown key; there are {', '.join(_CHANGEABLE)}")
+                    told = f"unknown key{did_you_mean(field, _CHANGEABLE)}; there are {', '.join(_CHANGEABLE)}"
+                    raise InputError(f"{name}: {field_name(field)}: {told}")
             given = parameters[name].model_dump(exclude_unset=True) | fields
             parameters[name] = validate(type(parameters[name]), given, name)
         return self.model_copy(update={"parameters": parameters})
@@ -224,7 +225,8 @@ class SearchSpace(BaseModel):
     def _check_known(self, name: str) -> None:
         if name not in self.parameters:
             raise InputError(
-                f"{field_name(name)}: {self.method} has no such hyperparameter; it has {', '.join(self.parameters)}"
+                f"{field_name(name)}: {self.method} has no such hyperparameter{did_you_mean(name, self.parameters)}; "
+                f"it has {', '.join(self.parameters)}"
             )
 
     def check_searched(self, configuration: Configuration) -> None:
@@ -261,7 +263,8 @@ def known_methods() -> list[str]:
 def load_space(method: str, path: Folder | None = None) -> SearchSpace:
     """The search space of `method`, its own or the file at `path`. Raises InputError naming file and field."""
     if method not in known_methods():
-        raise InputError(f"unknown method {method!r}; known are {', '.join(known_methods())}")
+        known = known_methods()
+        raise InputError(f"unknown method {method!r}{did_you_mean(method, known)}; known are {', '.join(known)}")
     space = parse_file(SearchSpace, path or shipped_folder("search_spaces") / f"{method}.yaml")
     if space.method != method:
         raise InputError(f"{path}: method: is {space.method!r}, but the study uses it for {method!r}")

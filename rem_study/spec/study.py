@@ -11,7 +11,7 @@ from rem_study.spec.corruption import CorruptionSpec, GivenSpec
 from rem_study.spec.data import DataSpec
 from rem_study.spec.frozen import Frozen, Int, NotNegative, PositiveInt, Share
 from rem_study.spec.model import ModelSpec, ResNet9Spec
-from rem_study.spec.original import OriginalSpec, Precision, RecipeSpec
+from rem_study.spec.original import Compile, OriginalSpec, Precision, RecipeSpec
 from rem_study.spec.search import BudgetSpec, ConfirmSpec, NeighboursSpec, PrunerSpec, RaceSpec, SamplerSpec
 from rem_study.spec.space import Configuration, SearchSpace
 
@@ -61,6 +61,11 @@ class ResourcesSpec(Frozen):
         "added on demand",
     )
 
+    data_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.4,
+        description="of a trial's GPU memory that images may take; a set that takes more stays in the machine's, and "
+        "is sent batch by batch",
+    )
     time_limit: PositiveInt = Field(
         86_400,
         description="seconds for one replicate, or for training one original; one that takes longer is ended and has "
@@ -85,7 +90,7 @@ def methods_as_mapping(value: Any) -> Any:
     return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
 
-EXECUTION_FIELDS = ("resources", "tracking")
+EXECUTION_FIELDS = ("resources", "compile", "tracking")
 
 
 class StudySpec(Frozen):
@@ -126,6 +131,12 @@ class StudySpec(Frozen):
         "for its whole grid are tried right after the default; written out by method and cell in the study's folder",
     )
     resources: ResourcesSpec = ResourcesSpec()
+    compile: Compile = Field(
+        "none",
+        description="training steps of originals and trials through PyTorch's compiler: default: compiled; graphs: "
+        "captured as CUDA graphs too, which needs a GPU. Like resources.gpus it changes results by rounding only, "
+        "which training multiplies; a study may be gone on with under another one. When it pays: docs/benchmarks.md",
+    )
     seed: Int = 0
     tracking: TrackingSpec = TrackingSpec()
 
@@ -175,6 +186,12 @@ class StudySpec(Frozen):
             raise ValueError("pruner.name: a trial of one replicate (budget.replicates) has nothing to stop before")
         return self
 
+    @model_validator(mode="after")
+    def _capturable(self) -> StudySpec:
+        if self.compile == "graphs" and not self.resources.gpus:
+            raise ValueError("compile: graphs are a GPU's (resources.gpus); without one, none or default")
+        return self
+
     @property
     def searched(self) -> range:
         """The replicates of the search."""
@@ -199,7 +216,7 @@ class StudySpec(Frozen):
         return plain
 
     def identity(self) -> dict[str, Any]:
-        """The study as plain values, less what cannot change a result (resources, tracking)."""
+        """The study as plain values, less what changes no result beyond rounding (resources, compile, tracking)."""
         return {name: value for name, value in self.plain().items() if name not in EXECUTION_FIELDS}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
 from rem_study.spec.best import UNIVERSAL, of_cell, read_best, recommend
 from rem_study.spec.cell import cell_name
 from rem_study.spec.space import Configuration, SearchSpace
@@ -31,7 +31,8 @@ def starting_points(spec: StudySpec, spaces: dict[str, SearchSpace], folder: Fol
     for method, by_cell in starts.items():
         for cell, points in by_cell.items():
             if method not in spaces or cell not in cells:
-                mistakes.append(f"{method}.{cell}: this study has no such method and cell")
+                meant = did_you_mean(method, spaces) if method not in spaces else did_you_mean(cell, cells)
+                mistakes.append(f"{method}.{cell}: this study has no such method and cell{meant}")
                 continue
             for point in points:
                 try:

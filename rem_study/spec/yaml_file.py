@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rem_study.errors import InputError
+from rem_study.errors import InputError, did_you_mean
+from rem_study.spec.known_fields import known_fields
 from rem_study.storage import Folder
 from rem_study.storage.credentials import redact
 
@@ -168,7 +169,7 @@ def validate(model: type[Model], document: Any, origin: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InputError("\n".join(_line(origin, mistake) for mistake in _causes(error.errors()))) from None
+        raise InputError("\n".join(_line(origin, mistake, model) for mistake in _causes(error.errors()))) from None
 
 
 def parse_file(model: type[Model], path: Folder) -> Model:
@@ -194,7 +195,17 @@ def field_name(text: str) -> str:
     return text if re.fullmatch(r"[\w/@-]+(\.\d+)?", text) and len(text) <= 80 else redact(repr(text[:60]))
 
 
-def _line(origin: str, mistake: Any) -> str:
+def _meant(mistake: Any) -> str:
+    """What one of a list of words was likely meant to be: pydantic names them all."""
+    context = mistake.get("ctx", {})
+    given = mistake["input"]
+    if isinstance(given, dict):  # of which one field says what it is
+        given = context.get("tag", given.get("name"))
+    expected = context.get("expected_tags") or context.get("expected") or ", ".join(map(repr, context.get("known", ())))
+    return did_you_mean(given, re.findall(r"'([^']*)'", str(expected)))
+
+
+def _line(origin: str, mistake: Any, model: type[BaseModel]) -> str:
     unknown = mistake["type"] == "extra_forbidden"
     parts = [str(part) for part in mistake["loc"]]
     # `<kind>`, which of several a mapping is, stands in no file; an unknown key may be called like that.
@@ -202,7 +213,7 @@ def _line(origin: str, mistake: Any) -> str:
     kept += [part for part in parts[-1:] if unknown or not re.fullmatch(r"<\w+>", part)]
     field = ".".join(map(field_name, kept))
     if unknown:
-        message = "unknown key"
+        message = f"unknown key{did_you_mean(parts[-1], known_fields(model, mistake['loc'][:-1]))}"
     elif mistake["type"] == "missing":
         message = "is missing"
     elif mistake["type"] == "string_unicode":
@@ -211,5 +222,6 @@ def _line(origin: str, mistake: Any) -> str:
         message = mistake["msg"].removeprefix("Value error, ")
         if isinstance(mistake["input"], (str, int, float)):
             message += f" (it is {_shown(mistake['input'])})"
+        message += _meant(mistake)
     message = one_line(message)
     return f"{origin}: {field}: {message}" if field else f"{origin}: {message}"

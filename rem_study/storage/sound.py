@@ -63,9 +63,9 @@ _NEEDED: dict[str, dict[str, Check]] = {
     "extended": {"extension": _count, "changed": _list, "before": _mapping, "time": _number},
 }
 _NUMBERS = (
-    "regularity memorised healed healed_discovered healed_undiscovered utility test_accuracy utility_x_healed "
-    "attack_success found_average_precision found_recall forget_accuracy retain_accuracy score_oracle "
-    "score_deployable score score_healed score_utility epochs seconds"
+    "regularity memorised carry_over healed healed_discovered healed_undiscovered utility test_accuracy "
+    "utility_x_healed attack_success found_average_precision found_recall forget_accuracy retain_accuracy score_oracle "
+    "score_deployable score score_healed score_utility epochs seconds compile_seconds"
 )
 _SAMPLES = "sample_passes healed_samples healed_discovered_samples utility_samples attack_samples"
 COLUMNS: dict[str, Check] = {

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rem_study.data.gather import cores
+from rem_study.data.place import prepared_under
+from rem_study.data.survey import Survey
 from rem_study.search.race import longest_race
 from rem_study.search.room import lacking
-from rem_study.spec import load_study
-from rem_study.study.preflight import preflight
+from rem_study.shown import duration
+from rem_study.spec import Study, load_study
+from rem_study.storage import Folder
+from rem_study.study.cost import passes, told_cost
+from rem_study.study.preflight import preflight, preflight_without_data, surveyed_data
 
 
-def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
-    """A few lines for the terminal. Raises InputError if the study cannot run."""
-    study = load_study(path, overrides)
-    notes = preflight(study, str(path))
+def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None, measure: bool = False) -> str:
+    """A few lines for the terminal. Raises InputError if the study cannot run.
+
+    Args:
+        root: where prepared images are looked for; where there are none, a few are decoded and none is written. None:
+            all are decoded.
+        measure: estimate the cost from some seconds of training.
+    """
+    with prepared_under(root):
+        return _describe(load_study(path, overrides), str(path), measure)
+
+
+def _describe(study: Study, origin: str, measure: bool) -> str:
     spec = study.spec
+    surveyed = None
+    if there := spec.data.are_there():
+        surveyed = surveyed_data(study, origin)
+        notes = preflight(study, origin, surveyed.stand_in if surveyed else None)
+    else:
+        preflight_without_data(study, origin)
+        notes = [_absent(study)]
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
     originals = f"{'at most ' if spec.race.replicates else ''}{len(spec.corruptions) * spec.confirmed.stop}"
@@ -35,7 +57,7 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
         racing = longest_race(challengers, spec.race.replicates)
         runs = cells * (a_cell * replicates + racing + confirmed * fresh)
         rows += runs
-        epochs += runs * float(space.defaults.get("epochs", spec.original.epochs if method == "retrain" else 0))
+        epochs += runs * passes(method, space.defaults, spec.original.epochs)
         again = f", at most {challengers} race the default" if challengers else ""
         again += f", then {confirmed} on fresh replicates" if confirmed else ""
         lines.append(f"  {method:14} {limit}{a_cell} trials a cell{again}, {cells * a_cell} in all")
@@ -43,10 +65,29 @@ def describe(path: Path, overrides: tuple[str, ...] = ()) -> str:
     each = f"{replicates} replicate(s)" + (f", selected ones on {fresh} fresh ones too" if fresh else "")
     most = "at most" if spec.race.replicates else "about"
     lines.append(f"trials     {limit}{total}, each on {each}: {most} {rows} rows in trials.parquet")
-    lines.append(
-        f"cost       {most} {epochs:.0f} passes over the training set at default epochs (REM's cost 2 to 4 each)"
-    )
+    stand_in = surveyed.stand_in if surveyed else None
+    lines.append(f"cost       {most} {told_cost(study, epochs, there, origin, stand_in, measure)}")
+    lines += [] if surveyed is None else [_data(surveyed)]
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):
         lines.append(f"note       {lack}; a launch needs --address, of a cluster that does")
     return "\n".join(lines)
+
+
+def _data(found: Survey) -> str:
+    """Whether a user's own images are prepared, or what that will take."""
+    if found.stand_in is None:
+        return f"data       prepared: {found.folder}"
+    counts = f"{len(found.stand_in.train_labels):,} + {len(found.stand_in.test_labels):,}"
+    size = f"{found.bytes / 1e9:.1f} GB" if found.bytes >= 1e9 else f"{found.bytes / 1e6:.0f} MB"
+    shape = " x ".join(map(str, found.stand_in.train_images.shape[1:]))
+    return (
+        f"data       {counts} images of {shape}, not prepared yet; the launch will: about {duration(found.seconds)} on "
+        f"{cores()} cores, {size} in {found.folder.parent} (from {found.sampled} of them)"
+    )
+
+
+def _absent(study: Study) -> str:
+    data = study.spec.data
+    fetched = ", which a launch fetches" if data.download else ""
+    return f"data.root: {data.root} has no {data.name} images{fetched}: what they alone can tell was not checked"

@@ -33,7 +33,7 @@ _Path = tuple[str, ...]
 _Difference = tuple[_Path, Any, Any]
 
 
-class _Absent:
+class Absent:
     """The value of a field that is not there."""
 
 
@@ -53,12 +53,12 @@ class Differences:
 def differences(before: StudySpec, after: StudySpec) -> Differences:
     """How `after`, which is to go on from `before`, differs from it, less what cannot change a result."""
     told: dict[bool, dict[str, None]] = {True: {}, False: {}}
-    for path, old, new in _walk(_by_name(before), _by_name(after)):
+    for path, old, new in walk(by_name(before), by_name(after)):
         told[_extends(path, old, new, before)][_tell(path, old, new, before, after)] = None
     return Differences(list(told[True]), list(told[False]))
 
 
-def _by_name(spec: StudySpec) -> dict[str, Any]:
+def by_name(spec: StudySpec) -> dict[str, Any]:
     """The study as plain values, lists as mappings by name, and how many trials each method has in the end."""
     plain = spec.identity()
     for name, method in plain["methods"].items():
@@ -69,19 +69,20 @@ def _by_name(spec: StudySpec) -> dict[str, Any]:
     return plain
 
 
-def _walk(old: Any, new: Any, path: _Path = ()) -> Iterator[_Difference]:
+def walk(old: Any, new: Any, path: _Path = ()) -> Iterator[_Difference]:
+    """Where two documents differ: path, old value, new value (`Absent` where there is none)."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _walk(old.get(key, _Absent), new.get(key, _Absent), (*path, key))
+            yield from walk(old.get(key, Absent), new.get(key, Absent), (*path, key))
     elif old != new:
         yield path, old, new
 
 
 def _extends(path: _Path, old: Any, new: Any, before: StudySpec) -> bool:
-    if old is _Absent:
+    if old is Absent:
         return (len(path) == 2 and path[0] in _ADDED_TO) or _starts_what_is_new(path, before)
     grows = path in _GROWING or (path[0] == "methods" and path[2:] == ("trials",))
-    return grows and new is not _Absent and _amount(new) >= _amount(old)
+    return grows and new is not Absent and _amount(new) >= _amount(old)
 
 
 def _starts_what_is_new(path: _Path, before: StudySpec) -> bool:
@@ -101,8 +102,8 @@ def _tell(path: _Path, old: Any, new: Any, before: StudySpec, after: StudySpec) 
     if path[0] == "methods" and path[2:] == ("trials",):
         own = before.methods[path[1]].trials or after.methods[path[1]].trials
         field = field if own else "budget.trials"
-    if old is _Absent or new is _Absent:
-        return f"{field} ({'new' if old is _Absent else 'gone'})"
+    if old is Absent or new is Absent:
+        return f"{field} ({'new' if old is Absent else 'gone'})"
     there, here = (_tell_value(value) for value in (old, new))
     return f"{field} ({there} there, {here} here)" if there and here else field
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from rem_study.storage.folder import make_writable, storage
 from rem_study.storage.log import summarise
 from rem_study.storage.rows import result_key
 from rem_study.storage.study_id import keep_study_id
+from rem_study.study.about import about
 from rem_study.study.claim import Extension, claim, extend, fingerprints, require_same_fingerprints
+from rem_study.study.hindered import write_hindrances
 from rem_study.tracking import TrackingPlace, tracking_place
-from rem_study.version import __version__
+from rem_study.tracking.views import LOCAL_UI, links
 
 if TYPE_CHECKING:
     from rem_study.search.jobs import OriginalJob
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from rem_study.search.worker import Worker
     from rem_study.study.recorder import Recorder
     from rem_study.tracking import TrackingProcess
-
-STUDY_TAGS = {"rem_study.version": __version__}
-"""Of the study's MLflow run."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,15 @@ class Outcome:
         folder: the study's folder.
         done: False if it was interrupted.
         summary: for the terminal.
+        verdict: who won and by how much, a line each; empty until there are tables.
+        views: the ready lists of its runs in MLflow, by name the link.
     """
 
     folder: Folder
     done: bool
     summary: str
+    verdict: tuple[str, ...] = ()
+    views: Mapping[str, str] = field(default_factory=dict)
 
 
 def launch(
@@ -86,17 +89,32 @@ def launch(
     except UnicodeEncodeError:
         raise InputError(f"--root: {one_line(root)}: is not UTF-8; rename it, or make a link to it that is") from None
     make_writable(root)
-    from rem_study.study.preflight import preflight  # and with it torch: a wrong file is told of sooner
+    from rem_study.data.place import prepared_under  # and with it torch: a wrong file is told of sooner
 
-    for note in preflight(study, str(path)):
+    with prepared_under(root, thorough=True):
+        return _launch(study, folder, root, str(path), address, worker, lost)
+
+
+def _launch(
+    study: Study,
+    folder: Folder,
+    root: Folder,
+    origin: str,
+    address: str | None,
+    worker: type[Worker] | None,
+    lost: Lost | None,
+) -> Outcome:
+    from rem_study.study.preflight import preflight
+
+    for note in preflight(study, origin):
         print(f"note: {note}", file=sys.stderr)
     if address is None and not (folder / LOG_FOLDER).exists():
         from rem_study.search.room import require_room
 
-        require_room(study.spec.resources, str(path))
+        require_room(study.spec.resources, origin)
     make_writable(folder)
     with locked(folder) as holds, storage(folder):
-        extension = claim(folder, study, str(path))
+        extension = claim(folder, study, origin)
         if note := unread_tracking_uri(study):
             print(f"note: {note}", file=sys.stderr)
         with tracking_place(study, folder) as place:
@@ -129,6 +147,7 @@ def _run(
     from rem_study.study.progress import describe
     from rem_study.study.recorder import Recorder
     from rem_study.study.replay import replay
+    from rem_study.study.verdict import who_won
     from rem_study.tracking import TrackingProcess
 
     started = time.time()
@@ -137,7 +156,8 @@ def _run(
     summarise(folder / LOG_FOLDER)
     for line in history.damaged:
         print(f"warning: {line}", file=sys.stderr)
-    stands_on_anew = require_same_fingerprints(folder, history, fingerprints(study))
+    stands_on = fingerprints(study)
+    stands_on_anew = require_same_fingerprints(folder, history, stands_on)
     try:
         if extension is not None:
             print(f"extending {folder}: {', '.join(extension.changed)}", file=sys.stderr)
@@ -147,7 +167,7 @@ def _run(
         plan = replay(study, _stored(study, originals), history, folder)
         if plan.finished:
             print(f"resuming {folder}: {describe(plan)}", file=sys.stderr)
-        with TrackingProcess(place.uri, study.spec.name, study_tags=STUDY_TAGS) as tracking:
+        with TrackingProcess(place.uri, study.spec.name, about=about(study, stands_on)) as tracking:
             recorder = Recorder(study_log, tracking, history)
             recorder.catch_up(plan)
             if not plan.done():
@@ -155,10 +175,10 @@ def _run(
                     from rem_study.search.room import require_room
 
                     require_room(study.spec.resources, str(folder))
-                _run_grid(plan, originals, recorder, address, worker, lost)
+                _run_grid(plan, folder, originals, recorder, address, worker, lost)
             study_log.check()
             require_nothing_lost(folder, recorder.rows, history.earlier, "Launching again runs what is missing")
-            _conclude(study, folder, plan, recorder, tracking, place, started)
+            views = _conclude(study, folder, plan, recorder, tracking, place, started)
     finally:
         study_log.close()
     summary = describe(plan)
@@ -166,7 +186,8 @@ def _run(
         summary += f"; {len(unused)} replicates from before it was extended belong to no trial of it (the log has them)"
     if hopeless := plan.hopeless():
         summary += "; every trial failed in " + ", ".join(f"{cell} ({method})" for cell, method in hopeless)
-    return Outcome(folder, plan.done(), summary)
+    verdict = tuple(who_won(folder)) if plan.done() and recorder.rows else ()
+    return Outcome(folder, plan.done(), summary, verdict, views)
 
 
 def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
@@ -185,6 +206,7 @@ def _stored(study: Study, originals: Folder) -> list[OriginalJob]:
 
 def _run_grid(
     plan: GridPlan,
+    folder: Folder,
     originals: Folder,
     recorder: Recorder,
     address: str | None,
@@ -201,6 +223,7 @@ def _run_grid(
 
     def record(entry: dict[str, object]) -> None:
         recorder.record(entry)
+        progress.compile_seconds = recorder.compile_seconds
         progress.update()
 
     def say(reason: str) -> None:
@@ -210,8 +233,11 @@ def _run_grid(
     try:
         with connected(address, lambda: plan.failed > 0, say) as own:
             progress.update()
-            run_grid(plan, originals, record, worker or Worker, scratch_in=own)
+            run_grid(
+                plan, originals, record, worker or Worker, lambda lines: write_hindrances(folder, lines), scratch_in=own
+            )
     finally:
+        write_hindrances(folder, [])
         progress.close()
 
 
@@ -223,8 +249,8 @@ def _conclude(
     tracking: TrackingProcess,
     place: TrackingPlace,
     started: float,
-) -> None:
-    """Manifest, tables, report, and the rest of MLflow's runs."""
+) -> dict[str, str]:
+    """Manifest, tables, report, and the rest of MLflow's runs; the links to the ready lists of these."""
     from rem_study.results.manifest import write_manifest
     from rem_study.results.write import selections
     from rem_study.study.derive import write_derived
@@ -232,7 +258,8 @@ def _conclude(
     if recorder.extended:
         recorder.level(plan)  # only now is it known which runs are no part of it
     tracking.drain()
-    write_manifest(folder, study, started, recorder.originals, recorder.extensions)
+    experiment, views = tracking.views()
+    write_manifest(folder, study, started, recorder.originals, recorder.extensions, recorder.compile_seconds)
     if rows := recorder.rows:
         write_derived(folder, study, rows, plan.states(rows), tracking.run_ids())
         tracking.highlight(selections(folder, rows))
@@ -244,3 +271,4 @@ def _conclude(
             f"warning: MLflow lacks {tracking.unwritten} records; `rem-study sync {folder}` writes them",
             file=sys.stderr,
         )
+    return links(redact(study.spec.tracking.uri or LOCAL_UI), experiment, views)

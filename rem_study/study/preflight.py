@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rem_study.data import Dataset
 from rem_study.data.given import read_known
+from rem_study.data.survey import Survey, survey
 from rem_study.errors import InputError
 from rem_study.models import select_sites
 from rem_study.spec import DataSpec, Study
@@ -14,8 +16,19 @@ from rem_study.trial import Setting
 from rem_study.unlearning import needed_original
 
 
-def preflight(study: Study, origin: str) -> list[str]:
+def surveyed_data(study: Study, origin: str) -> Survey | None:
+    """See `survey`. Raises InputError, naming file and field."""
+    try:
+        return survey(study.spec.data)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+
+
+def preflight(study: Study, origin: str, data: Dataset | None = None) -> list[str]:
     """Check what only the data can tell: files, class numbers, enough samples, layer positions.
+
+    Args:
+        data: a stand-in for the study's; None: they are loaded.
 
     Returns:
         what in the files was taken otherwise than it stands there, or left aside; a line each.
@@ -27,7 +40,7 @@ def preflight(study: Study, origin: str) -> list[str]:
     notes: list[str] = []
     try:
         for corruption in study.spec.corruptions:
-            setting = Setting(study.spec, corruption, 0)
+            setting = Setting(study.spec, corruption, 0, loaded=data)
             drawn = setting.check()
             if isinstance(corruption, GivenSpec):
                 given = read_known(corruption, setting.dataset)

@@ -17,12 +17,14 @@ class Recorder:
         rows: all replicates so far, those of earlier launches included.
         originals: the records of the originals that were trained here.
         extensions: those of the study's extensions.
+        compile_seconds: what compiling has taken, all launches and workers together (`compile`).
     """
 
     def __init__(self, log: StudyLog, tracking: TrackingProcess, history: History) -> None:
         self.rows = list(history.rows)
         self.originals = list(history.originals)
         self.extensions = history.extensions
+        self.compile_seconds = sum(map(_compile_seconds, (*self.rows, *self.originals)))
         self._log, self._tracking = log, tracking
         self._noted = set(history.pruned)
         self._extension = history.extension
@@ -51,6 +53,7 @@ class Recorder:
     def record(self, entry: dict[str, Any]) -> None:
         """Note a replicate or an original that has finished; it is in the log on return. Raises OSError."""
         self._log.append(entry)
+        self.compile_seconds += _compile_seconds(entry)
         if entry["kind"] == "original":
             self.originals.append(entry)
             return
@@ -74,3 +77,7 @@ class Recorder:
             self._log.append({"kind": "pruned", **dict(zip(names, key, strict=True))})
             self._noted.add(key)
         self._tracking.finish(key, state)
+
+
+def _compile_seconds(record: dict[str, Any]) -> float:
+    return float(record.get("compile_seconds") or 0.0)

@@ -12,7 +12,8 @@ import pandas as pd
 from torch import nn
 
 from rem_study.data import Dataset
-from rem_study.errors import InputError
+from rem_study.data.place import prepared_under
+from rem_study.errors import InputError, did_you_mean
 from rem_study.results import load_resolved
 from rem_study.results.read import read_table
 from rem_study.spec import Configuration, Study
@@ -84,17 +85,19 @@ def register(
     table = read_table(folder, "cells.parquet")
     rows = table[(table["method"] == method) & table["config"].notna()]
     if rows.empty:
-        raise InputError(f"{folder}: nothing of {method!r} was selected; methods are {', '.join(study.spaces)}")
+        meant = did_you_mean(method, study.spaces)
+        raise InputError(f"{folder}: nothing of {method!r} was selected{meant}; methods are {', '.join(study.spaces)}")
     unknown = [name for name in cells if name not in set(rows["cell"])]
     if unknown:
-        raise InputError(f"{folder}: there is no cell {', '.join(unknown)}; there are {', '.join(rows['cell'])}")
+        told = f"there is no cell {', '.join(unknown)}{did_you_mean(unknown[0], rows['cell'])}"
+        raise InputError(f"{folder}: {told}; there are {', '.join(rows['cell'])}")
     if cells:
         rows = rows[rows["cell"].isin(cells)]
     trials = read_table(folder, "trials.parquet")
     trials = trials[(trials["method"] == method) & (trials["phase"] == "search") & (trials["replicate"] == 0)]
     store = originals if originals is not None else folder.parent / "originals"
     found = []
-    with locked(folder), tracking_place(study, folder) as place:
+    with locked(folder), prepared_under(store.parent), tracking_place(study, folder) as place:
         client = RegistryClient(place.uri)
         for row in rows.to_dict("records"):
             trial = trials[(trials["cell"] == row["cell"]) & (trials["trial"] == row["trial"])].iloc[0]

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rem_study.results import LOG_FOLDER, load_resolved
+from rem_study.shown import duration
 from rem_study.spec import Study, cell_name
 from rem_study.storage import Folder, TrialKey, read_history, trial_key
-from rem_study.study.progress import duration
+from rem_study.storage.history import History
+from rem_study.study.hindered import hindrances
 
 RECENT = 50
 """Finished trials that the pace is taken from."""
@@ -23,7 +25,7 @@ DONE, UNDER_WAY, WAITING = "✓", "▸", "·"
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Finished:
     """A finished search trial: complete, pruned or failed."""
 
     state: str
@@ -32,18 +34,40 @@ class _Trial:
     utility_x_healed: float | None
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A study as its log has it now.
+
+    Attributes:
+        trials: the search trials that are through.
+        originals: how many are trained.
+    """
+
+    study: Study
+    history: History
+    trials: Mapping[TrialKey, Finished]
+    originals: int
+
+
+def look(folder: Folder, whole: bool = False) -> Glance:
+    """Read the log of the study in `folder`; `whole`: its rows with all that they have. Raises InputError."""
+    study = load_resolved(folder)
+    history = read_history(folder / LOG_FOLDER, glance=not whole)
+    originals = {(record["corruption"], record["replicate"]) for record in history.originals}
+    return Glance(study, history, _finished(study, history.rows, history.pruned), len(originals))
+
+
 def describe(folder: Folder) -> str:
     """A screenful for the terminal. Raises InputError."""
-    study = load_resolved(folder)
-    history = read_history(folder / LOG_FOLDER, glance=True)
-    trials = _finished(study, history.rows, history.pruned)
-    originals = {(record["corruption"], record["replicate"]) for record in history.originals}
-    lines = [_head(study, trials, len(originals)), _pace(study, trials, time.time())]
-    lines += ["", *_grid(study, trials), "", *_notes(study, trials), *_fresh(history.rows), *history.damaged]
+    seen = look(folder)
+    study, trials = seen.study, seen.trials
+    lines = [head(study, trials, seen.originals), pace(study, trials, time.time())]
+    lines += hindrances(folder, time.time())
+    lines += ["", *_grid(study, trials), "", *notes(study, trials), *fresh(seen.history.rows), *seen.history.damaged]
     return "\n".join(lines)
 
 
-def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[TrialKey]) -> dict[TrialKey, _Trial]:
+def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[TrialKey]) -> dict[TrialKey, Finished]:
     """The search trials that are through: all replicates there, or one that failed, or given up early."""
     replicates: dict[TrialKey, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -54,7 +78,7 @@ def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[Trial
         failed = any(row["state"] == "failed" for row in own)
         state = "failed" if failed else "pruned" if key in pruned else "complete"
         if state != "complete" or len(own) == study.spec.budget.replicates:
-            found[key] = _Trial(
+            found[key] = Finished(
                 state=state,
                 ended=max(row.get("end_time", 0) for row in own) / 1000,
                 score=_mean([row.get("score") for row in own]) if state == "complete" else None,
@@ -68,7 +92,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def _total(study: Study) -> int:
+def total(study: Study) -> int:
     """Search trials of one cell."""
     return sum(study.trials(method) for method in study.spec.methods)
 
@@ -77,23 +101,24 @@ def _cells(study: Study) -> int:
     return len(study.spec.corruptions) * len(study.spec.discovery_rates)
 
 
-def _head(study: Study, trials: Mapping[TrialKey, _Trial], originals: int) -> str:
+def head(study: Study, trials: Mapping[TrialKey, Finished], originals: int) -> str:
+    """`smoke: 3 of 8 trials finished, 0 failed, 0 pruned, 1 of 1 originals trained here`."""
     states = Counter(trial.state for trial in trials.values())
     needed = len(study.spec.corruptions) * study.spec.confirmed.stop
     return (
-        f"{study.spec.name}: {len(trials)} of {_total(study) * _cells(study)} trials finished, "
+        f"{study.spec.name}: {len(trials)} of {total(study) * _cells(study)} trials finished, "
         f"{states['failed']} failed, {states['pruned']} pruned, "
         f"{originals} of {'at most ' if study.spec.race.replicates else ''}{needed} originals trained here"
     )
 
 
-def _pace(study: Study, trials: Mapping[TrialKey, _Trial], now: float) -> str:
+def pace(study: Study, trials: Mapping[TrialKey, Finished], now: float) -> str:
     """`0.4 trials/s · about 5 min left · last result 3 s ago`."""
     if not trials:
         return "no trial has finished yet"
     ends = sorted(trial.ended for trial in trials.values())[-RECENT:]
     ago = f"last result {duration(max(0.0, now - ends[-1]))} ago"
-    left = _total(study) * _cells(study) - len(trials)
+    left = total(study) * _cells(study) - len(trials)
     if not left:
         return f"the search is through · {ago}"
     gaps = [later - earlier for earlier, later in itertools.pairwise(ends)]
@@ -105,15 +130,15 @@ def _pace(study: Study, trials: Mapping[TrialKey, _Trial], now: float) -> str:
     return f"{rate:.2g} trials/s · about {duration(left / rate)} left at that pace · {ago}"
 
 
-def _grid(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
+def _grid(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
     """A square a cell: trials finished of all, `2!` for failed ones, and a mark for done, under way, waiting."""
-    total = _total(study)
+    needed = total(study)
     finished = Counter(key[0] for key in trials)
     failed = Counter(key[0] for key, trial in trials.items() if trial.state == "failed")
 
     def square(cell: str) -> str:
-        mark = DONE if finished[cell] == total else UNDER_WAY if finished[cell] else WAITING
-        return f"{finished[cell]}/{total}{f' {failed[cell]}!' if failed[cell] else ''} {mark}"
+        mark = DONE if finished[cell] == needed else UNDER_WAY if finished[cell] else WAITING
+        return f"{finished[cell]}/{needed}{f' {failed[cell]}!' if failed[cell] else ''} {mark}"
 
     rates = study.spec.discovery_rates
     rows = {c.name: [square(cell_name(c.name, rate)) for rate in rates] for c in study.spec.corruptions}
@@ -124,7 +149,7 @@ def _grid(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
     return [*lines, f"{'':{first}}  trials; {DONE} done  {UNDER_WAY} under way  {WAITING} waiting  ! failed"]
 
 
-def _notes(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
+def notes(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
     """The worst cell so far, and where trials failed."""
     selected: dict[tuple[str, str], tuple[float, int, float | None]] = {}
     for (cell, method, _, number), trial in trials.items():
@@ -146,7 +171,7 @@ def _notes(study: Study, trials: Mapping[TrialKey, _Trial]) -> list[str]:
     return lines
 
 
-def _fresh(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def fresh(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """How much of the race, the confirmation and the transfer is there; nothing while they have not begun."""
     done = Counter(row["phase"] for row in rows if row["phase"] != "search")
     return [f"{phase}: {count} replicates so far" for phase, count in done.items()]

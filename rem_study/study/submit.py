@@ -40,7 +40,9 @@ PACKAGES = (
     "mlflow",
     "numpy",
     "optuna",
+    "packaging",
     "pandas",
+    "plotly",
     "pyarrow",
     "pydantic",
     "PyYAML",
@@ -48,6 +50,7 @@ PACKAGES = (
     "scipy",
     "torch",
     "torchvision",
+    "tqdm",
 )
 """What rem_study imports, but for Ray: a job runs on the Ray that its cluster has."""
 

@@ -12,8 +12,8 @@ from rem_study.results.write import selections
 from rem_study.storage import Folder, TrialKey, locked, read_history
 from rem_study.storage.folder import storage
 from rem_study.storage.log import summarise
+from rem_study.study.about import about
 from rem_study.study.derive import write_derived
-from rem_study.study.launch import STUDY_TAGS
 from rem_study.study.replay import replay
 from rem_study.tracking import Selection, tracking_place
 from rem_study.tracking.patience import IN_ALL, Patience
@@ -66,7 +66,7 @@ def sync(folder: Folder, force: bool = False, timeout: float = IN_ALL) -> int:
                 study.spec.name,
                 rows,
                 states=states,
-                study_tags=STUDY_TAGS,
+                about=about(study, history.basis),
                 derived=derive,
                 status="FINISHED" if plan.done() else "KILLED",
                 extended=history.extension > 0,

@@ -23,3 +23,13 @@ def tracking_errors(uri: str) -> Iterator[None]:
 def one_line(error: Exception) -> str:
     """Its kind and message on one line, without credentials, at most 300 characters."""
     return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+
+
+# Not the server's state but what was sent: another attempt would fail in the same way.
+_REFUSED_CODES = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether what was sent is to blame, so that no other attempt will succeed."""
+    code = getattr(error, "error_code", None)
+    return code in _REFUSED_CODES or isinstance(error, FileNotFoundError | LookupError | TypeError | ValueError)

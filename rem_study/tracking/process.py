@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from rem_study.storage import Row, TrialKey
+from rem_study.tracking.about import About
 from rem_study.tracking.beside import limit_sending, start_beside
-from rem_study.tracking.runs import Outline, Selection, quicken_sqlite
+from rem_study.tracking.client import quicken_sqlite
+from rem_study.tracking.entries import Outline
+from rem_study.tracking.selections import Selection
 from rem_study.tracking.writer import TrackingWriter, logger
 
 PATIENCE = 60.0
@@ -24,7 +27,7 @@ PATIENCE = 60.0
 UNMOVED = 30.0
 """Seconds without a record written after which `drain` waits no longer."""
 
-_ANSWERED = ("run_ids", "close", "unwritten")
+_ANSWERED = ("run_ids", "views", "close", "unwritten")
 
 
 class TrackingProcess:
@@ -33,12 +36,12 @@ class TrackingProcess:
     It ends with the driver, however that ends: a relaunched study finds no second writer at work.
     """
 
-    def __init__(self, uri: str, experiment: str, *, study_tags: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, experiment: str, *, about: About) -> None:
         self._lost = 0
         self._gone = False
         self._process, self._connection = start_beside(__name__, "serve")
         limit_sending(self._connection, PATIENCE)
-        self._send(uri, experiment, dict(study_tags))  # not as arguments: a URI may hold a password
+        self._send(uri, experiment, about)  # not as arguments: a URI may hold a password
 
     def __enter__(self) -> TrackingProcess:
         return self
@@ -82,6 +85,11 @@ class TrackingProcess:
         """MLflow's run id of each trial known so far."""
         ids: dict[TrialKey, str] = self._ask("run_ids", default={})
         return ids
+
+    def views(self) -> tuple[str, list[str]]:
+        """The experiment's id and the names of its ready views; none where the server takes none, or is not there."""
+        found: tuple[str, list[str]] = self._ask("views", default=("", []))
+        return found
 
     def drain(self) -> bool:
         """Waits while what was recorded is being written; True if it all is."""
@@ -145,8 +153,8 @@ def serve(descriptor: int) -> None:
     connection = Connection(descriptor)
     quicken_sqlite()
     try:
-        uri, experiment, study_tags = connection.recv()
-        writer = TrackingWriter(uri, experiment, study_tags=study_tags)
+        uri, experiment, about = connection.recv()
+        writer = TrackingWriter(uri, experiment, about=about)
         while True:
             method, *arguments = connection.recv()
             attribute = getattr(writer, method)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.data import Dataset
+from rem_study.tracking.client import make_client
 from rem_study.tracking.errors import tracking_errors
-from rem_study.tracking.runs import make_client
 
 
 class ServedNetwork(nn.Module):

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rem_study.storage import Row, TrialKey, trial_key
+from rem_study.tracking.about import About
+from rem_study.tracking.entries import outline
 from rem_study.tracking.errors import tracking_errors
 from rem_study.tracking.patience import Patience
-from rem_study.tracking.runs import Selection, StudyRuns, outline
+from rem_study.tracking.runs import StudyRuns
+from rem_study.tracking.selections import Selection
 
 Derive = Callable[[dict[TrialKey, str]], tuple[Sequence[Selection], Sequence[str | Path]]]
 
@@ -20,7 +23,7 @@ def sync(
     *,
     states: Mapping[TrialKey, str] | None = None,
     artifact_location: str | None = None,
-    study_tags: Mapping[str, str] | None = None,
+    about: About | None = None,
     derived: Derive = lambda run_ids: ((), ()),
     status: str = "FINISHED",
     extended: bool = False,
@@ -38,7 +41,7 @@ def sync(
         trials.setdefault(trial_key(row), []).append(row)
     times = [row[end] for own in trials.values() for row in own for end in ("start_time", "end_time")]
     patience = patience or Patience(uri)
-    study = StudyRuns(uri, experiment, artifact_location, study_tags or {}, patience.watched)
+    study = StudyRuns(uri, experiment, artifact_location, about or About(), patience.watched)
     in_all = sum(map(len, trials.values()))
     done = 0
 

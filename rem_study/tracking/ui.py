@@ -11,13 +11,13 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from rem_study.errors import TrackingError
 from rem_study.storage import Folder
 from rem_study.tracking.place import ARTIFACTS, database_of
-from rem_study.tracking.runs import KEY, PARENT, SELECTED
+from rem_study.tracking.runs import KEY, PARENT
 from rem_study.tracking.sqlite_uri import plainly_named, sqlite_uri
+from rem_study.tracking.views import links, run_link, views_in
 
 
 def serve(folder: Folder, port: int = 5000) -> int:
@@ -34,15 +34,24 @@ def _serve(database: Path, port: int) -> int:
     _require_free(port)
     options = {
         "--backend-store-uri": sqlite_uri(database),
+        "--registry-store-uri": sqlite_uri(database),
         "--artifacts-destination": (folder / ARTIFACTS).as_uri(),
         "--host": "127.0.0.1",
         "--port": str(port),
         "--workers": "1",
+        "--uvicorn-opts": "--log-level warning",  # no line a request
     }
     command = [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "PYTHONWARNINGS": "ignore",
+    }
     # A session of its own: an interrupt ends it through us, without the traceback it would print.
-    server = subprocess.Popen(command, cwd=folder, env={**quiet, **os.environ}, start_new_session=True)
+    server = subprocess.Popen(
+        command, cwd=folder, env={**quiet, **os.environ}, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if _listens(server, port):
@@ -88,16 +97,22 @@ def _listens(server: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _ways_in(database: Path, port: int) -> list[str]:
-    """Where in the UI the study's own run and its selected trials are: the list itself begins with the last runs."""
+    """Links to the ready views of each study's runs, and to the study's own run: the list itself begins with the last
+    runs."""
+    address = f"http://127.0.0.1:{port}"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-        found = connection.execute(
-            "SELECT r.experiment_id, r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = ? "
+        studies = connection.execute(
+            "SELECT r.experiment_id, r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid AND k.key IN (?, ?) "
             "WHERE NOT EXISTS (SELECT 1 FROM tags p WHERE p.run_uuid = r.run_uuid AND p.key = ?) ORDER BY 1",
-            (KEY, PARENT),
+            (KEY, KEY.removeprefix("mlflow."), PARENT),
         ).fetchall()
-    lines = []
-    for experiment, run in found:
-        base = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
-        chosen = quote(f"tags.{SELECTED} = 'yes'")
-        lines += [f"the study:       {base}/{run}", f"what it selected: {base}?searchFilter={chosen}"]
-    return lines
+        tags = connection.execute("SELECT experiment_id, key FROM experiment_tags").fetchall()
+        (failed,) = connection.execute("SELECT count(*) FROM tags WHERE key = 'state' AND value = 'failed'").fetchone()
+    ways: dict[str, str] = {}
+    for experiment, run in studies:
+        views = views_in(key for of, key in tags if of == experiment)
+        ways |= {"The study": f"{address}/{run_link(str(experiment), run)}"} | links(address, str(experiment), views)
+    if "Failures" in ways:
+        ways = {f"Failures ({failed})" if name == "Failures" else name: link for name, link in ways.items()}
+    width = max(map(len, ways), default=0) + 2
+    return [f"{name + ':':{width}}{link}" for name, link in ways.items()]

@@ -12,23 +12,23 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rem_study.storage import Row, TrialKey, trial_key
 from rem_study.storage.credentials import redact
-from rem_study.tracking.errors import one_line
-from rem_study.tracking.runs import Outline, Selection, StudyRuns
+from rem_study.tracking.about import About
+from rem_study.tracking.entries import Outline
+from rem_study.tracking.errors import is_refusal, one_line
+from rem_study.tracking.runs import StudyRuns
+from rem_study.tracking.selections import Selection
 
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE = 100_000  # two a trial: a resumed study queues all that it has at once
 BATCH_SIZE = 500
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-
-# Not the server's state but what was sent: another attempt would fail in the same way.
-_REFUSED_CODES = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
 class TrackingWriter:
@@ -44,10 +44,10 @@ class TrackingWriter:
         experiment: str,
         *,
         artifact_location: str | None = None,
-        study_tags: Mapping[str, str],
+        about: About,
     ) -> None:
         """`artifact_location`, a path or URI, is for a new experiment; default: beside a SQLite database."""
-        self._study = StudyRuns(uri, experiment, artifact_location, study_tags)
+        self._study = StudyRuns(uri, experiment, artifact_location, about)
         self._tasks: queue.Queue[_Task] = queue.Queue(QUEUE_SIZE)
         self._owed = 0
         self._owed_lock = threading.Lock()
@@ -95,6 +95,10 @@ class TrackingWriter:
     def run_ids(self) -> dict[TrialKey, str]:
         """MLflow's run id of each trial known so far, those of an earlier launch included."""
         return self._study.run_ids()
+
+    def views(self) -> tuple[str, list[str]]:
+        """The experiment's id and the names of its ready views, as far as they are written."""
+        return self._study.views()
 
     def drain(self, timeout: float = 30.0) -> bool:
         """Waits until all that was recorded is written, or nothing was for `timeout` seconds; True if it is."""
@@ -152,7 +156,7 @@ class TrackingWriter:
                 self._study.disconnect()
                 self._warn(one_line(error))
                 failures += 1
-                if failures > 1 and _is_refusal(error):
+                if failures > 1 and is_refusal(error):
                     return False
                 waits_for, delay = delay, min(2 * delay, LONGEST_DELAY)
                 if self._closing.is_set():
@@ -204,8 +208,3 @@ def _merged(tasks: Sequence[_Task]) -> list[tuple[_Task, int]]:
         else:
             merged[key] = task, 1
     return list(merged.values())
-
-
-def _is_refusal(error: Exception) -> bool:
-    code = getattr(error, "error_code", None)
-    return code in _REFUSED_CODES or isinstance(error, FileNotFoundError | LookupError | TypeError | ValueError)

@@ -38,7 +38,7 @@ def given_label_accuracy(network: nn.Module, data: CorruptedTrainingSet, ids: Te
 def test_predictions(network: nn.Module, dataset: Dataset) -> Tensor:
     """The predicted classes, int64 (T,), of all test images."""
     ids = torch.arange(len(dataset.test_labels), device=dataset.test_labels.device)
-    return predict(network, lambda part: network(dataset.normalise(dataset.test_images[part])), ids)
+    return predict(network, lambda part: network(dataset.tested_images(part)), ids)
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from rem_study.data.transfer import send
 from rem_study.errors import UnlearningError
 from rem_study.models import SplitNetwork
 from rem_study.spec import RecipeSpec
+from rem_study.training.compilation import Step, compiled
 
 
 class BatchLoader:
@@ -24,31 +25,43 @@ class BatchLoader:
     """
 
     def __init__(self, data: CorruptedTrainingSet, ids: Tensor, batch_size: int, rng: torch.Generator) -> None:
-        self._data, self._ids, self._batch_size, self._rng = data, ids.cpu(), batch_size, rng
+        self.data, self._ids, self._batch_size, self._rng = data, ids.cpu(), batch_size, rng
 
     def __len__(self) -> int:
         return max(1, min(-(-len(self._ids) // self._batch_size), len(self._ids) // 2))
 
     def __iter__(self) -> Iterator[Batch]:
         host_order = self._ids[torch.randperm(len(self._ids), generator=self._rng)]
-        order = send(host_order, self._data.device)
-        augmentation = self._data.dataset.augmentation
+        order = send(host_order, self.data.device)
+        augmentation = self.data.dataset.augmentation
         transform = None if augmentation is None else lambda images: augment(images, augmentation, self._rng)
-        for ids, host_ids in zip(order.tensor_split(len(self)), host_order.tensor_split(len(self)), strict=True):
-            yield Batch(ids, self._data.images(ids, transform), self._data.labels[ids], host_ids)
+        for view, host_ids in zip(order.tensor_split(len(self)), host_order.tensor_split(len(self)), strict=True):
+            ids = view.clone()  # of its own memory: the compiler takes a view's place in the order for a shape
+            yield Batch(ids, self.data.images(ids, transform, host_ids), self.data.labels[ids], host_ids)
+
+
+class PairedBatches:
+    """Each of `batches` with the next one of `others`, which do not end; iterated again, `others` go on."""
+
+    def __init__(self, batches: BatchLoader, others: Iterator[Batch]) -> None:
+        self._batches, self._others = batches, others
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
+        return zip(self._batches, self._others, strict=False)
 
 
 def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
     movable = [p for p in parameters if p.requires_grad]
+    fused = all(p.is_cuda for p in movable) or None  # one launch for all parameters; elsewhere as PyTorch has it
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
 
 
 def train_epoch(
-    batches: Iterable[Batch],
-    loss: Callable[[Batch], Tensor],
+    batches: Iterable[Batch | tuple[Sized, ...]],
+    loss: Step,
     optimizer: torch.optim.Optimizer,
     after_step: Callable[[], None] | None = None,
     max_grad_norm: float = 0.0,
@@ -56,6 +69,9 @@ def train_epoch(
     """One pass over `batches`: a step down `loss` (a scalar) for each. Returns the number of samples.
 
     Args:
+        batches: what `loss` is called with, one thing or several; the length of each is its number of samples.
+        loss: compiled where the study asks for it (see `compilation`): it sees tensors only, draws nothing and counts
+            nothing, and numbers that differ between configurations are tensors too (`UnlearningTask.number`).
         max_grad_norm: gradients of all parameters together are scaled down to this 2-norm; 0: they are not.
 
     Raises:
@@ -63,9 +79,11 @@ def train_epoch(
     """
     samples = 0
     total: Tensor | float = 0.0  # stays on the device: a number read back for each step would wait for it
+    step = compiled(loss)
     for batch in batches:
+        inputs = batch if isinstance(batch, tuple) else (batch,)
         optimizer.zero_grad(set_to_none=True)
-        value = loss(batch)
+        value = step(*inputs)
         value.backward()
         if max_grad_norm:
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
@@ -73,7 +91,7 @@ def train_epoch(
         if after_step is not None:
             after_step()
         total = total + value.detach()
-        samples += len(batch.ids)
+        samples += sum(map(len, inputs))
     _require_finite(torch.as_tensor(total))
     return samples
 
@@ -100,10 +118,12 @@ def train_classifier(network: nn.Module, batches: BatchLoader, recipe: RecipeSpe
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
+    everything = torch.arange(len(batches.data), device=batches.data.device)
+    masks = network.training_masks(everything) if isinstance(network, SplitNetwork) else None
+
     def loss(batch: Batch) -> Tensor:
-        if isinstance(network, SplitNetwork):
-            return F.cross_entropy(network.training_logits(batch.images, batch.ids), batch.labels)
-        return F.cross_entropy(network(batch.images), batch.labels)
+        logits = network(batch.images) if masks is None else network(batch.images, masks[batch.ids])
+        return F.cross_entropy(logits, batch.labels)
 
     network.train()
     return sum(train_epoch(batches, loss, optimizer, schedule.step) for _ in range(recipe.epochs))

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import math
+import statistics
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from rem_study.data import given as given_module
 from rem_study.data.corruption import draw_corruption, fresh_samples
 from rem_study.data.dataset import report_half
 from rem_study.data.processes import FindGroup, Group, whole_class
+from rem_study.errors import UnlearningError
 from rem_study.models import SplitNetwork, build_model
 from rem_study.seeds import derive_seed, generator, seeded
 from rem_study.spec import StudySpec
@@ -32,6 +34,7 @@ from rem_study.storage.folder import read_regular
 from rem_study.training import (
     BatchLoader,
     accuracy,
+    compiling,
     computing_in,
     given_label_accuracy,
     predict,
@@ -40,10 +43,13 @@ from rem_study.training import (
 )
 from rem_study.trial.code import code_fingerprint
 from rem_study.trial.semantic import group_alike
+from rem_study.unlearning import UnlearningTask
+from rem_study.unlearning.carry_over import carry_over
 
 log = logging.getLogger(__name__)
 
 _IN_MEMORY = 16
+_SPLITS = 2  # of the corrupted samples, for the carry-over
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,17 @@ class Setting:
     device: str = "cpu"
     originals: OriginalStore | None = field(default=None, compare=False)
     """Where groups that look alike are kept, beside the originals; without it they are found at every draw."""
+    loaded: Dataset | None = field(default=None, compare=False)
+    """The clean data where they are at hand, or a stand-in for them; else they are loaded when they are asked for."""
 
     @property
     def dataset(self) -> Dataset:
         """The clean data, on the device."""
-        return load_dataset(self.spec.data, self.device)
+        if self.loaded is not None:
+            return self.loaded
+        # several trials of a fraction of an accelerator share its memory
+        share = self.spec.resources.data_share * min(1.0, self.spec.resources.gpus or 1.0)
+        return load_dataset(self.spec.data, self.device, share)
 
     def draw(self) -> Corruption:
         """The corrupted samples of this replicate."""
@@ -114,11 +126,13 @@ class Setting:
             network = SplitNetwork(network, recipe.p_gen, recipe.p_mem, recipe.p_mem, mask_seed)
         elif isinstance(recipe, HalfCapacityRecipeSpec):
             network = SplitNetwork(network, 0.5, 0.0, 0.0, None)
-        return network.to(images.device)
+        network = network.to(self.dataset.device)
+        channels_last = self.dataset.device.type == "cuda"  # docs/benchmarks.md
+        return network.to(memory_format=torch.channels_last) if channels_last else network
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks run in the study's precision."""
-        return computing_in(self.spec.precision, self.dataset.train_images.device)
+        return computing_in(self.spec.precision, self.dataset.device)
 
     def key(self) -> str:
         """A hash of everything the original depends on: data, network, recipe, corruption, seeds, and the code."""
@@ -147,8 +161,9 @@ class Original:
     Attributes:
         state: its state dict, on the CPU; treat as read-only.
         facts: `regularity` (share of fresh corrupted samples given the corrupted label; None where there are
-            none), `memorised` (share of the
-            training samples' wrong labels it gives), `test_accuracy`, `sample_passes`.
+            none), `carry_over` (from one half of all corrupted samples to the other, see `unlearning.carry_over`; None
+            where the flush told nothing; originals of earlier versions lack it), `memorised` (share of the training
+            samples' wrong labels it gives), `train_accuracy`, `test_accuracy`, `sample_passes`.
     """
 
     state: dict[str, torch.Tensor]
@@ -250,15 +265,38 @@ def train_original(setting: Setting) -> Original:
     indices = torch.arange(len(labels), device=labels.device)
     with setting.computing():
         passes = _train(setting, network, training_set, "original")
-        regularity = accuracy(predict(network, lambda ids: network(images[ids]), indices), labels)
+        regularity = accuracy(predict(network, lambda ids: network(images(ids)), indices), labels)
         facts = {
             "regularity": None if math.isnan(regularity) else regularity,
             "memorised": given_label_accuracy(network, training_set, corruption.ids.to(training_set.device)),
             "train_accuracy": given_label_accuracy(network, training_set, everything),
             "test_accuracy": accuracy(test_predictions(network, dataset), dataset.test_labels),
             "sample_passes": passes,
+            "carry_over": _carry_over(setting, network, training_set, corruption),
         }
     return Original({name: value.cpu() for name, value in network.state_dict().items()}, facts)
+
+
+def _carry_over(
+    setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, corruption: Corruption
+) -> float | None:
+    corrupted = torch.zeros(len(training_set), dtype=torch.bool)
+    corrupted[corruption.ids] = True
+    task = UnlearningTask(
+        network=network,
+        data=training_set,
+        forget_ids=corrupted.nonzero().squeeze(1).to(training_set.device),
+        retain_ids=(~corrupted).nonzero().squeeze(1).to(training_set.device),
+        recipe=setting.spec.original,
+        seed=derive_seed("carry-over", setting.spec.seed, setting.replicate),
+        fresh_network=lambda: setting.fresh_network("retrain"),
+        precision=setting.spec.precision,
+    )
+    try:
+        carried = carry_over(task, _SPLITS)
+    except UnlearningError:
+        return None  # the flush broke: it told nothing
+    return statistics.fmean(carried) if carried else None
 
 
 def _train(setting: Setting, network: nn.Module, training_set: CorruptedTrainingSet, purpose: str) -> int:
@@ -266,5 +304,5 @@ def _train(setting: Setting, network: nn.Module, training_set: CorruptedTraining
     everything = torch.arange(len(training_set), device=training_set.device)
     rng = generator(purpose, setting.spec.seed, setting.replicate)
     loader = BatchLoader(training_set, everything, setting.spec.original.batch_size, rng)
-    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate):
+    with seeded(training_set.device, "dropout", setting.spec.seed, setting.replicate), compiling(setting.spec.compile):
         return train_classifier(network, loader, setting.spec.original)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,25 +31,25 @@ def group_alike(network: nn.Module, dataset: Dataset, spec: SemanticContaminatio
     if len(train) < spec.clusters:
         raise InputError(f"corruptions.{spec.name}.clusters: {spec.clusters} asked for, class has {len(train)} images")
     means = KMeans(spec.clusters, n_init=10, random_state=derive_seed("clusters", *seed) % 2**32)
-    clusters = means.fit_predict(penultimate_features(network, dataset.normalise(dataset.train_images[train])))
+    clusters = means.fit_predict(penultimate_features(network, map(dataset.training_images, train.split(BATCH))))
     largest = int(np.bincount(clusters).argmax())
     if not len(test):
         return train[torch.from_numpy(clusters == largest)], test
-    nearest = means.predict(penultimate_features(network, dataset.normalise(dataset.test_images[test])))
+    nearest = means.predict(penultimate_features(network, map(dataset.tested_images, test.split(BATCH))))
     return train[torch.from_numpy(clusters == largest)], test[torch.from_numpy(nearest == largest)]
 
 
 @torch.no_grad()
-def penultimate_features(network: nn.Module, images: Tensor) -> np.ndarray:
-    """What the network's last linear layer is given, float64 (N, D), for normalised images (N, C, H, W)."""
+def penultimate_features(network: nn.Module, batches: Iterable[Tensor]) -> np.ndarray:
+    """What the network's last linear layer is given, float64 (N, D), for batches of normalised images (B, C, H, W)."""
     head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     features: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].double().cpu()))
     was_training = network.training
     network.eval()
     try:
-        for part in images.split(BATCH):
-            network(part)
+        for images in batches:
+            network(images)
     finally:
         handle.remove()
         network.train(was_training)

@@ -106,6 +106,7 @@ def pose(spec: StudySpec, cell: Cell, replicate: int, originals: OriginalStore, 
         corrupted_ids=corruption.ids.to(data.device),
         cell_cache=_CELL_CACHES.of((setting.key(), cell.discovery_rate, device)),
         precision=spec.precision,
+        compile=spec.compile,
     )
     return PosedTask(task, setting, corruption, original)
 
@@ -135,6 +136,7 @@ def run_trial(spec: StudySpec, trial: Trial, originals: OriginalStore, device: s
         "regularity": posed.original.facts["regularity"],
         "regularity_rank": trial.cell.corruption.regularity_rank,
         "memorised": posed.original.facts["memorised"],
+        "carry_over": posed.original.facts.get("carry_over"),
         "state": "complete",
         "error": None,
         "curves": None,
@@ -268,7 +270,7 @@ def _attacked(network: torch.nn.Module, spec: StudySpec, setting: Setting, corru
 
     def triggered(part: Tensor) -> Tensor:
         everywhere = torch.ones(len(part), dtype=torch.bool, device=device)
-        return trigger.stamp(dataset.normalise(dataset.test_images[part]), everywhere, dataset)
+        return trigger.stamp(dataset.tested_images(part), everywhere, dataset)
 
     with computing_in(spec.precision, device):
         given = predict(network, lambda part: network(triggered(part)), ids.to(device)).cpu()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rem_study.data import Batch
-from rem_study.training import BatchLoader, given_label_accuracy, train_epoch
+from rem_study.training import given_label_accuracy, train_epoch
+from rem_study.training.compilation import Step
 from rem_study.unlearning.task import UnlearningTask
 
 
 def flush(
     task: UnlearningTask,
     network: nn.Module,
-    batches: BatchLoader,
-    loss: Callable[[Batch], Tensor],
+    batches: Iterable[Batch | tuple[Batch, ...]],
+    loss: Step,
     optimizer: torch.optim.Optimizer,
     stop_accuracy: float,
     limit: int,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rem_study.models import evaluating
 from rem_study.seeds import generator
+from rem_study.training.compilation import compiled
 from rem_study.unlearning.task import UnlearningTask
 
 Importance = dict[str, Tensor]
@@ -71,9 +72,10 @@ def _gradients(
     network = task.network
     parameters = dict(network.named_parameters())
     order = torch.randperm(len(ids), generator=generator("importance", task.seed)).to(ids.device)
+    step = compiled(lambda images, labels: loss(network(images), labels))
     with evaluating(network):
         for part in ids[order].tensor_split(-(-len(ids) // batch_size)):
-            value = loss(network(task.data.images(part)), task.data.labels[part])
+            value = step(task.data.images(part), task.data.labels[part])
             yield len(part), dict(zip(parameters, torch.autograd.grad(value, list(parameters.values())), strict=True))
 
 

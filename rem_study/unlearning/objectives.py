@@ -13,7 +13,7 @@ def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def compute_kl_divergence(target_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+def compute_kl_divergence(target_logits: Tensor, logits: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
     """KL(target || network), a scalar: the sum over classes, averaged over the batch.
 
     Both logits (B, K) are divided by `temperature` before their softmax. The factor T^2 with which distillation
@@ -23,7 +23,7 @@ def compute_kl_divergence(target_logits: Tensor, logits: Tensor, temperature: fl
     return F.kl_div(own, target, reduction="batchmean", log_target=True)
 
 
-def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
+def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: Tensor | float) -> Tensor:
     """NPO's loss of each sample, (B,); going down it raises the cross-entropy.
 
     -(2/beta) log sigmoid(beta (CE - CE_ref)), the negative preference optimisation of Zhang et al. 2024
@@ -32,7 +32,7 @@ def npo_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
     return -(2 / beta) * F.logsigmoid(beta * (cross_entropy - reference))
 
 
-def redirect_loss(cross_entropy: Tensor, reference: Tensor, beta: float) -> Tensor:
+def redirect_loss(cross_entropy: Tensor, reference: Tensor, beta: Tensor | float) -> Tensor:
     """NPO's loss with its sign turned, (B,): going down it lowers the cross-entropy, with slope
     2 sigmoid(-beta (CE - CE_ref)), so that samples far above their reference weigh little (REM, step 3.1)."""
     return -npo_loss(cross_entropy, reference, beta)

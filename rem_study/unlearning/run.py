@@ -9,7 +9,7 @@ import torch
 
 from rem_study.errors import UnlearningError
 from rem_study.seeds import seeded
-from rem_study.training import computing_in
+from rem_study.training import compiling, computing_in
 from rem_study.unlearning.task import Unlearned, UnlearningTask
 
 
@@ -26,7 +26,8 @@ def unlearn(method: str, task: UnlearningTask, configuration: Mapping[str, objec
         TypeError: a hyperparameter is missing or unknown.
     """
     module = importlib.import_module(f"rem_study.unlearning.methods.{method}")
-    with seeded(task.data.device, "dropout", task.seed), computing_in(task.precision, task.data.device):
+    device = task.data.device
+    with seeded(device, "dropout", task.seed), computing_in(task.precision, device), compiling(task.compile):
         unlearned: Unlearned = module.unlearn(task, **configuration)
     if not torch.stack([value.isfinite().all() for value in unlearned.network.state_dict().values()]).all():
         raise UnlearningError("a weight of the healed network is not finite")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.data import Batch, CorruptedTrainingSet
+from rem_study.data.transfer import send
 from rem_study.models import evaluating
 from rem_study.seeds import generator
 from rem_study.spec import RecipeSpec
-from rem_study.spec.original import Precision
+from rem_study.spec.original import Compile, Precision
 from rem_study.training import BatchLoader
 from rem_study.training.evaluation import BATCH
 from rem_study.training.loop import make_optimizer
@@ -44,6 +45,7 @@ class UnlearningTask:
             unlearning; REM's ablation with the ideal mask reads it, and nothing else may.
         cell_cache: what `once` has computed for this cell and replicate; shared by its trials.
         precision: that networks compute in.
+        compile: whether and how training steps are compiled.
     """
 
     network: nn.Module
@@ -57,6 +59,7 @@ class UnlearningTask:
     corrupted_ids: Tensor | None = None
     cell_cache: MutableMapping[Hashable, object] = field(default_factory=dict)
     precision: Precision = "float32"
+    compile: Compile = "none"
 
     @property
     def chance(self) -> float:
@@ -115,6 +118,11 @@ class UnlearningTask:
         if key not in self.cell_cache:
             self.cell_cache[key] = compute()
         return self.cell_cache[key]  # type: ignore[return-value]
+
+    def number(self, value: float) -> Tensor:
+        """`value`, a scalar, as a loss takes it: a number would be compiled into it, and each other one anew."""
+        kind = torch.float32 if self.data.device.type == "mps" else torch.float64
+        return send(torch.tensor(value, dtype=kind), self.data.device)
 
     def optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         """A fresh optimiser of the original's kind over what may move in `network`, at a constant rate."""

@@ -429,15 +429,16 @@ def test_a_malformed_folder_is_one_line(tmp_path):
     [
         ({"image": [b"x"]}, "has no column label"),
         ({"label": [0]}, "has no column image"),
-        ({"image": [b"x"], "label": [0]}, "row 0: cannot identify image file"),
-        ({"image": [None], "label": [0]}, "row 0: holds no encoded image"),
-        ({"image": [{"path": "a.png"}], "label": [0]}, "row 0: holds no encoded image"),
+        ({"image": [b"x", b"x"], "label": [0, 1]}, "row 0: cannot identify image file"),
+        ({"image": [None, None], "label": [0, 1]}, "row 0: holds no encoded image"),
+        ({"image": [{"path": "a.png"}, {"path": "b.png"}], "label": [0, 1]}, "row 0: holds no encoded image"),
         ({"image": [png(np.zeros((16, 16), np.uint8))], "label": [1.5]}, "label must be one whole number"),
         ({"image": [png(np.zeros((16, 16), np.uint8))], "label": [None]}, "label must be one whole number"),
     ],
 )
 def test_a_malformed_parquet_file_is_one_line(tmp_path, columns, reason):
-    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    for part in ("train", "test"):
+        pq.write_table(pa.table(columns), tmp_path / f"{part}.parquet")
     complaint = own_complaint("parquet", str(tmp_path))
     assert complaint.startswith(f"data.root: {tmp_path / 'train.parquet'}") and reason in complaint
 

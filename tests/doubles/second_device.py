@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -129,9 +130,13 @@ MACHINE = Machine()
 
 
 def run_case(case: dict[str, Any]) -> dict[str, Any]:
-    """One trial on the CPU and on the second device, originals and all: their rows, and the waits of the second."""
+    """One trial on the CPU and on the second device, originals and all: their rows, and the waits of the second.
+
+    `memory`: bytes that the second device has; images that are too large for it stay on the CPU (`images_on`).
+    """
     from tiny import TINY
 
+    from rem_study.data import dataset
     from rem_study.spec.resolve import resolve
     from rem_study.spec.space import load_space
     from rem_study.trial import trial
@@ -149,11 +154,14 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
             row = trial.run_trial(spec, job, store, device)
         return {name: value for name, value in row.items() if name != "seconds"}
 
+    dataset.memory_of = lambda device: case.get("memory", math.inf)
+    dataset._load.cache_clear()
     expected = run("cpu")
     MACHINE.waits.clear()
     with MACHINE:
         found = run("second")
-    return {"cpu": expected, "second": found, "waits": MACHINE.waits.copy()}
+        images = dataset.load_dataset(spec.data, "second", spec.resources.data_share).train_images
+    return {"cpu": expected, "second": found, "waits": MACHINE.waits.copy(), "images_on": images.device.type}
 
 
 def main() -> None:

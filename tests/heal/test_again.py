@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_again_and_rounds_start_from_the_original_with_more_known(tmp_path):
     assert json.loads(report.read_text())["samples"]["forget"] == 15
     known = {int(row["id"]) for row in csv.DictReader(listing.open()) if row["known"] == "yes"}
     assert known == set(case.wrong[:15].tolist())
+
+
+def test_a_further_round_takes_no_suspect_that_the_known_labels_do_not_explain():
+    """All known samples have label 0: what is doubted under another label is something else."""
+    some = listed()
+    given = torch.where(some.ids % 2 == 0, 3, 0)  # suspects 8, 6, 4 under label 3; 9 (known), 7, 5 under 0
+    known = some.known | (some.ids >= 9)
+    hurt = replace(some, given=torch.where(known, 0, given), known=known, proposed=some.ids % 10 + 1)
+    assert surest(replace(hurt, estimate=5, low=5)).tolist() == [8, 7, 6, 5, 4]  # half of them name no kind
+    many = torch.cat([torch.zeros(10, dtype=torch.int64), given])
+    listed_more = Suspects(
+        torch.arange(20), many, (many + 1 + torch.arange(20)) % 10, torch.cat([torch.full((10,), 9.0), some.score]),
+        torch.arange(20) < 10, torch.zeros(20, dtype=torch.bool), 3, 2, 8,
+    )  # fmt: skip
+    assert listed_more.ids[listed_more.suspect].tolist() == [10, 12, 14]
+    assert surest(listed_more).tolist() == [10, 12]  # 3 of 6 have label 0

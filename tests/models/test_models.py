@@ -314,8 +314,14 @@ def test_a_resnets_stem_suits_small_images_unless_asked_otherwise(small_input, k
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "torchvision/resnet17"}, "model.name: torchvision has no classifier 'resnet17'"),
-        ({"name": "torchvision/fcn_resnet50"}, "model.name: torchvision has no classifier 'fcn_resnet50'"),
+        (
+            {"name": "torchvision/resnet17"},
+            "model.name: torchvision has no classifier 'resnet17' \\(did you mean resnet18\\?\\)",
+        ),
+        (
+            {"name": "torchvision/fcn_resnet50"},
+            "model.name: torchvision has no classifier 'fcn_resnet50' \\(did you mean resnet50\\?\\)",
+        ),
         (
             {"name": "torchvision/squeezenet1_0", "small_input": True},
             "model.small_input: squeezenet1_0 is no ResNet and has no stem for small images",

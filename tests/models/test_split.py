@@ -112,10 +112,10 @@ def test_the_plain_form_scales_memorisation_channels_and_is_that_of_constant_mas
 def test_a_samples_mask_is_fixed_by_its_id(network, images):
     etd = split(network, 0.25, 0.4, 0.4, seed=9)
     ids = torch.tensor([3, 17, 4, 99, 0, 5])
-    together = etd.training_logits(images, ids)
+    together = etd(images, etd.training_masks(ids))
     for i in range(6):
-        assert close(etd.training_logits(images[i : i + 1], ids[i : i + 1]), together[i : i + 1])
-    assert not close(etd.training_logits(images, ids.flip(0)), together)
+        assert close(etd(images[i : i + 1], etd.training_masks(ids[i : i + 1])), together[i : i + 1])
+    assert not close(etd(images, etd.training_masks(ids.flip(0))), together)
     many = etd.draw_masks(torch.arange(2000), 0.4, 0).double()
     assert abs(many.mean() - 0.4) < 0.01
     assert torch.equal(etd.draw_masks(ids, 0.4, 1), sample_masks(ids, etd.total_channels, 0.4, 9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_every_figure_can_be_drawn_by_its_name_or_says_that_there_is_nothing(ope
             continue
         figure.savefig(tmp_path / f"{name}.png", dpi=40)
         drawn.append(name)
-    assert set(opened.figure_names) - set(drawn) == {"importances", "trends"}  # two trials a cell
+    assert set(opened.figure_names) - set(drawn) == {"importances", "spread", "trends"}  # two trials, one replicate
 
 
 def test_unknown_names_are_answered_with_the_known_ones(opened: OpenStudy) -> None:
@@ -117,7 +118,7 @@ def test_a_cell_runs_without_ray_and_a_trial_repeats_it(tiny: Study, tmp_path: P
 
 
 def test_a_wrong_cell_method_or_hyperparameter_is_named(tiny: Study, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"poison@0\.7: the study has no such cell; it has random_label@0\.5"):
+    with pytest.raises(InputError, match=r"poison@0\.7: the study has no such cell .*; it has random_label@0\.5"):
         rem_study.run_cell(tiny, "poison@0.7", originals=tmp_path)
     with pytest.raises(InputError, match="npo"):
         rem_study.run_trial(tiny, "poison@0.5", "npo", originals=tmp_path)
@@ -133,3 +134,13 @@ def test_the_package_costs_nothing_to_import_and_needs_no_ray_for_a_trial() -> N
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["[]", "False"]
+
+
+def test_a_study_shows_itself_in_a_notebook(opened: OpenStudy, tmp_path: Path) -> None:
+    page = opened._repr_html_()
+    assert "<b>toy</b>: resnet9 on digits" in page and str(opened.folder) in page
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert "<b>0.90 rem</b>" in cells and "0.70 rem" in cells  # there alone: it beat nobody
+    assert page.index("poison") < page.index("random_label") and "0.700" in page
+    (tmp_path / "study.yaml").write_text((opened.folder / "study.yaml").read_text())
+    assert "no such file" in OpenStudy(tmp_path)._repr_html_()

@@ -143,6 +143,31 @@ def test_an_export_that_cannot_be_written_or_is_empty_is_one_line(study: Study, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_dashboard_has_configurations_as_parameters_the_values_name_and_a_note(
+    study: Study, tmp_path: Path
+) -> None:
+    rows = [row(0, score=0.5), row(1, score=0.75, config={"mode": "b"}), row(2, score=None, state="failed")]
+    selected = {"trial": 1, "utility_x_healed": 0.7, "healed": 0.8, "utility": float("nan")}
+    write_storage(study, rows, tmp_path / "file", {("poison@0.5", "npo"): selected})
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "file")))
+    loaded = optuna.load_study(study_name="toy/poison@0.5/npo", storage=storage)
+    assert loaded.metric_names == ["score_oracle"]
+    first, second, _ = loaded.trials
+    assert first.params == {"mode": "a", "lr": 0.1, "noise": 0.5, "held": 2}  # depth is off in mode a
+    assert second.params == {"mode": "b", "lr": 0.1, "noise": 0.5, "depth": 2, "held": 2}
+    assert not any("config" in trial.user_attrs for trial in loaded.trials)
+    assert optuna_dashboard_note(loaded, first._trial_id) == "The default configuration."
+    assert optuna_dashboard_note(loaded, second._trial_id).startswith("Selected. Reported: utility × healed 0.700")
+    note = optuna_dashboard_note(loaded)
+    assert "3 trials, 0 of them pruned, 1 failed" in note and "Best value: **0.7500**, trial 1" in note
+    assert "Selected: **trial 1**. Reported, on the report split: utility × healed 0.700, healed 0.800." in note
+
+
+def optuna_dashboard_note(study: optuna.Study, trial: int | None = None) -> str:
+    note = pytest.importorskip("optuna_dashboard._note")
+    return str(note.get_note_from_system_attrs(study._storage.get_study_system_attrs(study._study_id), trial)["body"])
+
+
 @pytest.mark.slow
 def test_optuna_dashboard_opens_it(storage_file: Path) -> None:
     pytest.importorskip("optuna_dashboard")
@@ -156,6 +181,7 @@ def test_optuna_dashboard_opens_it(storage_file: Path) -> None:
         studies = _ask(server, f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
         assert sorted(one["study_name"] for one in studies) == ["toy/poison@0.1/npo", "toy/poison@0.2/npo"]
         detail = _ask(server, f"http://127.0.0.1:{port}/api/studies/{studies[0]['study_id']}")
+        assert detail["objective_names"] == ["score_oracle"] and "Best value" in detail["note"]["body"]
         assert len(detail["trials"]) == 10 and {"lr", "noise"} <= {p["name"] for p in detail["trials"][0]["params"]}
     finally:
         server.kill()

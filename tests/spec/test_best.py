@@ -82,7 +82,10 @@ def test_one_cell_by_name_and_the_universal_configuration():
 
 
 WRONG = {
-    "corruption": (dict(corruption="posion", discovery_rate=0.5), "'posion'; there are random_label, poison, given"),
+    "corruption": (
+        dict(corruption="posion", discovery_rate=0.5),
+        "'posion' (did you mean poison?); there are random_label, poison, given",
+    ),
     "regularity": (dict(corruption=1.5, discovery_rate=0.5), "corruption: "),
     "rate": (dict(corruption="poison", discovery_rate=0), "discovery_rate: "),
     "rate nan": (dict(corruption="poison", discovery_rate=math.nan), "discovery_rate: "),

@@ -31,6 +31,7 @@ from rem_study.study import status
 from rem_study.study.claim import claim, extend, require_same_fingerprints
 from rem_study.study.recorder import Recorder
 from rem_study.study.sync import sync
+from rem_study.tracking import About
 from rem_study.tracking.writer import TrackingWriter
 from rem_study.trial import Trial, identity
 
@@ -285,7 +286,7 @@ def tracked(tmp_path) -> Callable[..., None]:
 
     def run(study: Study, **more: Any) -> None:
         folder = tmp_path / "study"
-        writer = TrackingWriter(f"sqlite:///{folder}/mlflow.db", study.spec.name, study_tags={})
+        writer = TrackingWriter(f"sqlite:///{folder}/mlflow.db", study.spec.name, about=About())
         go(folder, study, tracking=writer, **more)
         assert writer.close()
 

@@ -19,6 +19,7 @@ from rem_study.errors import InputError
 from rem_study.results.study_folder import load_resolved
 from rem_study.storage.log import read_log, segments
 from rem_study.study.launch import launch
+from rem_study.tracking.views import NAMES
 
 TIMES = ["seconds", "mlflow_run_id"]
 
@@ -145,6 +146,10 @@ def test_launching_again_runs_nothing(finished, ray_session):
     assert outcome.done
     assert read_log(finished / "log")[0] == before
     assert len(trials(finished)) == ROWS
+    assert list(outcome.views) == list(NAMES)
+    assert outcome.views["By cell"].startswith(
+        "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    )
 
 
 def test_one_worker_gives_the_same_tables(finished, ray_session, tmp_path):

@@ -53,15 +53,18 @@ def test_check_says_so_too() -> None:
 
 @pytest.mark.slow
 def test_on_a_ray_without_such_a_node_the_wait_is_told_of(local_ray, capfd) -> None:
-    with telling_of_waits(ResourcesSpec(cpus=64), patience=0.2):
+    waits: list[str] = []
+    with telling_of_waits(ResourcesSpec(cpus=64), patience=0.2, waits=waits.append):
         time.sleep(1)
+    assert len(waits) > 1 and all("no node that is there" in why for why in waits)
     told = capfd.readouterr().err.splitlines()
     assert [line for line in told if line.startswith("waiting: ")] == [
         "waiting: resources.cpus: 64: no node that is there has so much for one trial (there: 2 CPU(s) and 0 GPU(s)); "
         "trials begin when a node joins that does"
     ]
-    with telling_of_waits(ResourcesSpec(cpus=2), patience=0.2):
+    with telling_of_waits(ResourcesSpec(cpus=2), patience=0.2, waits=waits.append):
         time.sleep(0.5)
+    assert waits[-1] == ""
     assert "waiting" not in capfd.readouterr().err
     with pytest.raises(ValueError, match=r"^x: resources\.cpus: 64: no node has so much"):
         require_room(ResourcesSpec(cpus=64), "x")

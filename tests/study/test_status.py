@@ -14,6 +14,7 @@ import yaml
 from rem_study.spec.resolve import load_study
 from rem_study.storage.log import StudyLog
 from rem_study.study import status
+from rem_study.study.hindered import write_hindrances
 
 STUDY = {
     "name": "toy",
@@ -82,6 +83,15 @@ def test_the_worst_cell_is_that_of_the_lowest_best_method(folder: Path) -> None:
 
 def test_confirmation_is_counted_by_itself(folder: Path) -> None:
     assert "confirm: 1 replicates so far" in status.describe(folder)
+
+
+def test_what_holds_the_study_up_is_said_while_it_does(folder: Path) -> None:
+    write_hindrances(folder, ["no node has so much"])
+    assert "held up: no node has so much (noted 0 s ago)" in status.describe(folder)
+    write_hindrances(folder, [])
+    assert "held up" not in status.describe(folder)
+    (folder / "hindered.json").write_text("{")
+    assert "held up" not in status.describe(folder)
 
 
 def test_a_study_without_a_result_says_so(folder: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from rem_study.tracking import About
+from rem_study.tracking.client import make_client
 from rem_study.tracking.process import TrackingProcess
-from rem_study.tracking.runs import make_client
 
 CELL = "poison@0.5"
 
@@ -41,7 +42,7 @@ def statuses(folder: Path) -> list[str]:
 
 
 def test_it_writes_what_it_is_told_and_gives_the_run_ids(tmp_path):
-    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={"a": "b"})
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", about=About(tags={"a": "b"}))
     for trial in range(3):
         process.record(row(trial))
         process.finish((CELL, "rem", "search", trial), "complete")
@@ -53,7 +54,7 @@ def test_it_writes_what_it_is_told_and_gives_the_run_ids(tmp_path):
 
 
 def test_once_it_is_gone_the_study_goes_on_and_is_told_how_much_is_missing(tmp_path):
-    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={})
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", about=About())
     process._process.kill()
     process._process.wait()
     for trial in range(3):
@@ -66,7 +67,7 @@ def test_once_it_is_gone_the_study_goes_on_and_is_told_how_much_is_missing(tmp_p
 @pytest.mark.parametrize("full", [False, True], ids=["that does not answer", "that takes nothing more"])
 def test_one_that_is_stopped_is_not_waited_for(tmp_path, monkeypatch, caplog, full):
     monkeypatch.setattr("rem_study.tracking.process.PATIENCE", 1.0)
-    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", study_tags={})
+    process = TrackingProcess(f"sqlite:///{tmp_path}/mlflow.db", "grid", about=About())
     os.kill(process._process.pid, signal.SIGSTOP)
     began = time.monotonic()
     for trial in range(2_000 if full else 3):  # more than a pipe holds
@@ -86,8 +87,8 @@ def test_a_database_that_is_a_pipe_is_not_waited_for(tmp_path):
 
 def test_it_ends_with_a_driver_that_is_killed(tmp_path):
     code = (
-        "from rem_study.tracking.process import TrackingProcess; import os\n"
-        f"process = TrackingProcess('sqlite:///{tmp_path}/mlflow.db', 'grid', study_tags={{}})\n"
+        "from rem_study.tracking import About; from rem_study.tracking.process import TrackingProcess; import os\n"
+        f"process = TrackingProcess('sqlite:///{tmp_path}/mlflow.db', 'grid', about=About())\n"
         "print(process._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

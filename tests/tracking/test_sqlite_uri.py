@@ -6,7 +6,7 @@ import pytest
 
 from rem_study.errors import InputError
 from rem_study.storage import open_folder
-from rem_study.tracking.runs import _artifact_location, make_client
+from rem_study.tracking.client import artifact_location, make_client
 from rem_study.tracking.sqlite_uri import plainly_named, sqlite_file, sqlite_uri
 
 NAMES = ["plain", "a?b=c&d #%3F", "a%b@c:d;ä", "a\nb'\"\\", "file:x", "?"]
@@ -33,7 +33,7 @@ def test_runs_and_artifacts_lie_where_the_path_says_and_nowhere_else(tmp_path, m
     with plainly_named(folder / "mlflow.db") as named:
         uri = sqlite_uri(named)
         client = make_client(uri)
-        experiment = client.create_experiment("study", artifact_location=_artifact_location(uri, None))
+        experiment = client.create_experiment("study", artifact_location=artifact_location(uri, None))
         client.log_artifact(client.create_run(experiment).info.run_id, str(artifact))
     assert (folder / "mlflow.db").stat().st_size > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([folder.name, "note.txt"])

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import logging
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+import zlib
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from doubles.mlflow_rows import CELL, STUDY, row
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
 from rem_study.errors import InputError, TrackingError
 from rem_study.storage.credentials import redact
+from rem_study.tracking import About, Selection, outline, ui
+from rem_study.tracking import client as mlflow_client
 from rem_study.tracking import runs as mlflow_runs
-from rem_study.tracking import ui
 from rem_study.tracking import writer as tracking
+from rem_study.tracking.notes import cell_note
 from rem_study.tracking.sync import sync
+from rem_study.tracking.views import NAMES
 from rem_study.tracking.writer import TrackingWriter
+
+ABOUT = About(
+    tags={"objective": "score_oracle"},
+    methods=["rem", "npo"],
+    hyperparameters=["lr"],
+    data="digits",
+    fingerprint="ab" * 32,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +92,7 @@ def runs_of(uri):
 
 
 def trial_run_ids(uri):
-    trials = [run for key, run in runs_of(uri).items() if key.count("/") == 4]
+    trials = [run for run in runs_of(uri).values() if run.data.tags["kind"] == "trial"]
     return {
         (*(run.data.tags[name] for name in ("cell", "method", "phase")), int(run.data.tags["trial"])): run.info.run_id
         for run in trials
@@ -85,7 +105,7 @@ def picture(uri):
     keys = {run.info.run_id: key for key, run in runs.items()}
     seen = {}
     for key, run in runs.items():
-        tags = {name: keys.get(value, value) for name, value in run.data.tags.items()}
+        tags = {name: _without_ids(value, keys) for name, value in run.data.tags.items()}
         points = {
             name: sorted(
                 (point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, name)
@@ -96,8 +116,14 @@ def picture(uri):
     return seen
 
 
+def _without_ids(text, keys):
+    for run_id, key in keys.items():
+        text = text.replace(run_id, key)
+    return text
+
+
 def write(uri, rows, finished=(), **more):
-    writer = TrackingWriter(uri, STUDY, study_tags={"objective": "score_oracle"}, **more)
+    writer = TrackingWriter(uri, STUDY, about=ABOUT, **more)
     for one in rows:
         writer.record(one)
     for one in finished:
@@ -115,7 +141,7 @@ def test_runs_nest_study_cell_trial(make_uri):
     assert trial.data.tags["mlflow.parentRunId"] == cell.info.run_id
     assert cell.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert "mlflow.parentRunId" not in study.data.tags and study.data.tags["objective"] == "score_oracle"
-    assert trial.info.run_name == f"rem #0 · {CELL}"
+    assert trial.info.run_name == "rem #0 @0.3 random_label"
     assert trial.data.params == {
         "method": "rem",
         "lr": "0.01",
@@ -178,7 +204,6 @@ def test_sync_after_a_lost_server_equals_the_live_run(make_uri, dead_uri):
         (CELL, "rem", "search", 2): "complete",
     }
     live_uri, lost_uri, half_uri = make_uri("live"), make_uri("lost"), make_uri("half")
-    tags = {"objective": "score_oracle"}
 
     live = write(live_uri, rows, list(states.items()))
     live.finish_study()
@@ -186,15 +211,15 @@ def test_sync_after_a_lost_server_equals_the_live_run(make_uri, dead_uri):
 
     lost = write(dead_uri, rows)
     assert not lost.close(timeout=0.5)
-    assert sync(lost_uri, STUDY, rows, states=states, study_tags=tags) == 6
+    assert sync(lost_uri, STUDY, rows, states=states, about=ABOUT) == 6
 
     assert write(half_uri, rows[:3]).close()
-    assert sync(half_uri, STUDY, rows, states=states, study_tags=tags) == 3
+    assert sync(half_uri, STUDY, rows, states=states, about=ABOUT) == 3
 
     expected = picture(live_uri)
     assert picture(lost_uri) == expected
     assert picture(half_uri) == expected
-    assert sync(half_uri, STUDY, rows, states=states, study_tags=tags) == 0
+    assert sync(half_uri, STUDY, rows, states=states, about=ABOUT) == 0
     assert picture(half_uri) == expected
 
 
@@ -340,7 +365,7 @@ def test_the_ui_serves_the_folder_and_ends_with_its_command(make_uri, tmp_path, 
 
 
 def selection(trial, score, curve=(1.0, 0.25), standing=None):
-    return mlflow_runs.Selection(
+    return Selection(
         trial=(CELL, "rem", "search", trial),
         scores={"utility_x_healed": score, "healed": 0.9},
         curves={"old": list(curve)},
@@ -359,14 +384,17 @@ def test_selected_trials_are_marked_with_their_curves_and_shown_above(make_uri):
     seen = picture(uri)
     (_, _, _, before, _), (_, status, _, tags, points) = (seen[f"grid/{CELL}/rem/search/{n}"] for n in (0, 1))
     assert before["selected"] == "no" and tags["selected"] == "yes" and status == "FINISHED"
-    assert points["epoch/old"] == [(0, 1.0, 5_000), (1, 0.25, 5_000)]
+    assert points["reported/utility_x_healed"] == [(0, 0.8, 5_000)]
+    assert seen[f"grid/{CELL}/rem/search/1/curves"][-1] == {"epoch/old": [(0, 1.0, 5_000), (1, 0.25, 5_000)]}
     cell, study = seen[f"grid/{CELL}"][-1], seen["grid"][-1]
     assert (0, 0.8, 5_000) in cell["rem/utility_x_healed"]
     assert study["rem/utility_x_healed_mean"][-1][1] == 0.8 and study["rem/healed_mean"][-1][1] == 0.9
     assert "tags.selected = 'yes'" in seen["grid"][3]["mlflow.note.content"]
 
 
-@pytest.mark.parametrize(("standing", "winner"), [("won", "rem"), ("level", "level"), ("behind", None), (None, None)])
+@pytest.mark.parametrize(
+    ("standing", "winner"), [("won", "rem"), ("level", "level"), ("behind", "not decided"), (None, "not decided")]
+)
 def test_a_cells_run_names_who_has_won_it_or_says_that_it_is_level(make_uri, standing, winner):
     uri = make_uri()
     writer = write(uri, [row(0)], [((CELL, "rem", "search", 0), "complete")])
@@ -384,8 +412,7 @@ def test_marking_again_or_by_sync_changes_nothing(make_uri):
         writer.highlight(chosen)
         writer.finish_study()
         assert writer.close()
-    tags = {"objective": "score_oracle"}
-    assert sync(synced_uri, STUDY, rows, derived=lambda run_ids: (chosen, ()), study_tags=tags) == 2
+    assert sync(synced_uri, STUDY, rows, derived=lambda run_ids: (chosen, ()), about=ABOUT) == 2
     assert picture(synced_uri) == picture(uri)
 
 
@@ -396,11 +423,11 @@ def test_a_database_whose_making_is_cut_short_is_made_again(tmp_path, monkeypatc
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as small:
-        small.setattr("rem_study.tracking.runs.write_atomically", full)
+        small.setattr("rem_study.tracking.client.write_atomically", full)
         with pytest.raises(OSError, match="No space left"):
-            mlflow_runs.make_client(uri)
+            mlflow_client.make_client(uri)
     assert not (tmp_path / "mlflow.db").exists()
-    code = f"from rem_study.tracking.runs import make_client; make_client({uri!r}).search_experiments()"
+    code = f"from rem_study.tracking.client import make_client; make_client({uri!r}).search_experiments()"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(scratch)}) as process:
@@ -409,7 +436,7 @@ def test_a_database_whose_making_is_cut_short_is_made_again(tmp_path, monkeypatc
         assert process.poll() is None
         process.kill()  # amid MLflow's making of its tables
     assert list(scratch.glob("*/mlflow.db")) and not (tmp_path / "mlflow.db").exists()
-    assert mlflow_runs.make_client(uri).search_experiments()[0].name == "Default"
+    assert mlflow_client.make_client(uri).search_experiments()[0].name == "Default"
 
 
 def test_runs_of_what_an_extended_study_was_are_marked_and_looked_at_no_more(make_uri):
@@ -423,19 +450,21 @@ def test_runs_of_what_an_extended_study_was_are_marked_and_looked_at_no_more(mak
     before = {run_id: key for key, run_id in first.run_ids().items()}
 
     # Trial 0 gets a replicate, 1 another configuration, 2 is pruned after its first replicate, 3 is known in time only.
-    second = TrackingWriter(uri, STUDY, study_tags={})
-    second.supersede(mlflow_runs.outline([row(0), row(2)]), whole=False)
+    second = TrackingWriter(uri, STUDY, about=About())
+    second.supersede(outline([row(0), row(2)]), whole=False)
     now = [row(0), row(0, 1), row(1, **other), row(2), row(3, **other)]
     for one in now:
         second.record(one)
-    second.supersede(mlflow_runs.outline(now), whole=True)
+    second.supersede(outline(now), whole=True)
     second.highlight([selection(0, 0.8)])
     second.finish_study()
     assert second.close()
 
     client = MlflowClient(uri, registry_uri=uri)
     found = client.search_runs([client.get_experiment_by_name(STUDY).experiment_id])
-    superseded = {before[run.info.run_id] for run in found if run.data.tags.get("superseded") == "yes"}
+    kinds = {run.info.run_id: run.data.tags["kind"] for run in found if run.data.tags.get("superseded") == "yes"}
+    superseded = {before[run_id] for run_id, kind in kinds.items() if kind == "superseded trial"}
+    assert list(kinds.values()).count("superseded curves") == 1  # of trial 1
     assert superseded == {
         (CELL, "rem", *rest) for rest in (("search", 1), ("search", 2), ("search", 3), ("confirm", 4))
     }
@@ -445,3 +474,133 @@ def test_runs_of_what_an_extended_study_was_are_marked_and_looked_at_no_more(mak
     lr = {run.info.run_id: run.data.params["lr"] for run in found if "trial" in run.data.tags}
     shown = [(key[-1], replicates[run_id], lr[run_id]) for key, run_id in sorted(second.run_ids().items())]
     assert shown == [(0, "0,1", "0.01"), (1, "0", "0.02"), (2, "0", "0.01"), (3, "0", "0.02")]
+
+
+def test_every_run_says_what_made_it_who_and_on_which_data(make_uri):
+    uri = make_uri()
+    assert write(uri, [row(0)]).close()
+    for run in runs_of(uri).values():
+        assert run.data.tags["mlflow.source.name"].startswith("rem-study ") and run.data.tags["mlflow.user"]
+        (given,) = run.inputs.dataset_inputs
+        assert (given.dataset.name, given.dataset.digest) == ("digits", "abababababab")
+    assert write(uri, [row(0), row(1)]).close()  # resumed: named no second time
+    assert all(len(run.inputs.dataset_inputs) == 1 for run in runs_of(uri).values())
+
+
+def test_the_first_metric_is_the_one_to_compare_by_and_no_tag_is_for_this_program_alone(make_uri):
+    uri = make_uri()
+    writer = write(uri, [row(0, memorised=1.0, utility_x_healed=0.72)], [((CELL, "rem", "search", 0), "complete")])
+    writer.highlight([selection(0, 0.72)])
+    assert writer.close()
+    runs = runs_of(uri)
+    for key in (f"grid/{CELL}", f"grid/{CELL}/rem/search/0"):
+        assert next(iter(runs[key].data.metrics)) == "utility_x_healed"
+    assert not [name for run in runs.values() for name in run.data.tags if name.startswith("rem_study.")]
+
+
+def test_curves_have_a_run_of_their_own_below_their_trial(make_uri):
+    uri = make_uri()
+    writer = write(uri, [row(0), row(1)], [((CELL, "rem", "search", n), "complete") for n in (0, 1)])
+    writer.highlight([selection(0, 0.7)])
+    writer.highlight([selection(1, 0.8)])
+    writer.finish_study("KILLED")
+    assert writer.close()
+    runs = runs_of(uri)
+    trial, curves = runs[f"grid/{CELL}/rem/search/1"], runs[f"grid/{CELL}/rem/search/1/curves"]
+    assert curves.data.tags["mlflow.parentRunId"] == trial.info.run_id and curves.info.status == "FINISHED"
+    assert list(curves.data.metrics) == ["epoch/old"] and not [name for name in trial.data.metrics if "epoch/" in name]
+    kinds = {key: run.data.tags["kind"] for key, run in runs.items() if "curves" in key}
+    assert kinds == {
+        f"grid/{CELL}/rem/search/0/curves": "curves of one selected before",
+        f"grid/{CELL}/rem/search/1/curves": "curves",
+    }
+
+
+def test_a_cells_note_has_its_methods_best_first_and_leads_to_their_runs(make_uri):
+    uri = make_uri()
+    rival = Selection((CELL, "npo", "search", 0), {"utility_x_healed": 0.9, "gain": -0.25}, {}, 5_000, "level")
+    writer = write(uri, [row(0), row(0, method="npo")])
+    writer.highlight([selection(0, 0.7), rival])
+    assert writer.close()
+    runs = runs_of(uri)
+    tags = runs[f"grid/{CELL}"].data.tags
+    first, second = tags["mlflow.note.content"].splitlines()[4:]
+    assert first.startswith("| npo | 0.900 | – | – | −0.250 | [npo #0 @0.3 random_label](#/experiments/")
+    assert second.startswith("| rem | 0.700 |") and runs[f"grid/{CELL}/rem/search/0"].info.run_id in second
+    assert (tags["leads"], tags["winner"]) == ("npo", "level")
+    assert runs[f"grid/{CELL}"].data.metrics["utility_x_healed"] == 0.9
+
+
+def test_a_note_of_many_methods_stays_as_long_as_a_tag_may_be():
+    many = [Selection((CELL, f"method_{n:03}", "search", 0), {"utility_x_healed": 0.5}, {}, 0) for n in range(200)]
+    note = cell_note("1", many, {one.trial: "f" * 32 for one in many})
+    assert 4_500 < len(note) <= 5_000 and note.endswith(" |")
+
+
+def shared_state(value):
+    return json.loads(zlib.decompress(base64.b64decode(value.removeprefix("deflate;"))))
+
+
+def test_the_study_leaves_ready_views_once_and_changes_them_when_a_method_joins(make_uri, monkeypatch):
+    sent = []
+    real = MlflowClient.set_experiment_tag
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", lambda *given: (sent.append(given[2]), real(*given)))
+    uri = make_uri()
+    writer = write(uri, [row(0), row(1)])
+    assert writer.close() and writer.views()[1] == list(NAMES)
+    assert len(sent) == 1 + len(NAMES)
+    assert write(uri, [row(2)]).close() and len(sent) == 1 + len(NAMES)
+    tags = MlflowClient(uri, registry_uri=uri).get_experiment_by_name(STUDY).tags
+    selected = shared_state(tags["mlflow.sharedViewState.Selected"])
+    assert selected["searchFilter"] == "tags.selected = 'yes'"
+    assert selected["orderByKey"] == "metrics.`reported/utility_x_healed`" and selected["orderByAsc"] is False
+    assert {"tags.`cell`", "params.`method`", "params.`lr`"} <= set(selected["selectedColumns"])
+    larger = dataclasses.replace(ABOUT, methods=["rem", "npo", "ssd"])
+    assert sync(uri, STUDY, [row(0)], about=larger) == 0
+    by_cell = MlflowClient(uri, registry_uri=uri).get_experiment_by_name(STUDY).tags["mlflow.sharedViewState.By cell"]
+    assert "metrics.`ssd/utility_x_healed`" in shared_state(by_cell)["selectedColumns"]
+
+
+@pytest.mark.parametrize("code", [INVALID_PARAMETER_VALUE, PERMISSION_DENIED])
+def test_a_server_that_takes_no_views_has_none_and_the_study_all_the_rest(make_uri, monkeypatch, caplog, code):
+    def refuse(*_):
+        raise MlflowException("not taken", code)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    uri = make_uri()
+    writer = write(uri, [row(0)])
+    assert writer.close() and writer.views()[1] == [] and not caplog.records
+    assert f"grid/{CELL}/rem/search/0" in runs_of(uri)
+
+
+@pytest.mark.parametrize(("answer", "taken"), [("3.17.2", True), ("2.22.0", False), ("<html>", False), (None, False)])
+def test_only_a_server_of_mlflow_3_is_told_of_views(answer, taken):
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if answer and self.path == "/version" else 404)
+            self.end_headers()
+            self.wfile.write((answer or "").encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        assert mlflow_client.takes_views(mlflow_client.make_client(uri), uri) is taken
+        server.shutdown()
+
+
+@pytest.mark.parametrize("uri, taken", [("databricks", False), ("sqlite:////x.db", True), ("postgresql://h/db", True)])
+def test_views_are_for_mlflows_own_stores(uri, taken):
+    assert mlflow_client.takes_views(None, uri) is taken
+
+
+def test_runs_of_version_0_1_are_known_again(make_uri):
+    uri = make_uri()
+    assert write(uri, [row(0)], [((CELL, "rem", "search", 0), "complete")]).close()
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        database.execute("UPDATE tags SET key = substr(key, 8) WHERE key LIKE 'mlflow.rem_study.%'")
+    assert sync(uri, STUDY, [row(0), row(0, 1)], about=ABOUT) == 1
+    client = MlflowClient(uri, registry_uri=uri)
+    assert len(client.search_runs([client.get_experiment_by_name(STUDY).experiment_id])) == 3

@@ -281,3 +281,11 @@ def test_the_new_rows_are_measurably_more_regular_than_random_labels(settings, s
 
 def test_the_sample_passes_are_epochs_times_samples(quick):
     assert train_original(quick).facts["sample_passes"] == 2 * 240
+
+
+@pytest.mark.slow
+def test_an_original_says_how_far_its_corruption_carries_over(make_spec):
+    """A trigger explains all corrupted samples at once; random labels share nothing."""
+    spec = make_spec(original=RECIPE | {"epochs": 15})
+    carried = {one.name: train_original(Setting(spec, one, 0)).facts["carry_over"] for one in spec.corruptions}
+    assert carried["poison"] > 0.6 > 0.5 > carried["random_label"]

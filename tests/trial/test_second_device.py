@@ -56,6 +56,13 @@ CASES = {method: case(method) for method in known_methods() if method != "etd_dr
     "msg with Adam": case("msg", study={"original": SHORT | {"optimizer": "adam"}}, epochs=2),
     "Adam": case("finetune", study={"original": SHORT | {"optimizer": "adam"}}, epochs=1),
 }  # fmt: skip
+LITTLE = {"memory": 1000}
+CASES |= {
+    "images stay on the CPU: npo": case("npo") | LITTLE,
+    "images stay on the CPU: rem with everything": CASES["rem with everything"] | LITTLE,
+    "images stay on the CPU: sap": case("sap", {"name": "poison"}, study=PLAIN) | LITTLE,
+    "images stay on the CPU: semantic contamination": CASES["semantic contamination"] | LITTLE,
+}
 
 
 DOUBLES = Path(__file__).parents[1] / "doubles"
@@ -77,6 +84,11 @@ def test_a_trial_on_another_device_gives_the_results_of_the_cpu(outcomes, name):
     assert "error" not in outcome, outcome["error"]
     assert outcome["cpu"]["state"] == "complete"
     assert outcome["second"] == outcome["cpu"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_images_are_on_the_device_unless_they_take_more_than_their_share_of_its_memory(outcomes, name):
+    assert outcomes[name]["images_on"] == ("cpu" if "memory" in CASES[name] else "second")
 
 
 @pytest.mark.parametrize("name", CASES)

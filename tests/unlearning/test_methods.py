@@ -590,3 +590,15 @@ def test_no_method_moves_a_dropped_network_away_from_the_original_architecture(m
     for method in known_methods():
         network = unlearn(method, make_task(), configuration(method)).network
         assert isinstance(network, nn.Module) and list(network.state_dict()) == names, method
+
+
+@pytest.mark.parametrize("method", ["neggrad_plus", "npo"])
+def test_sample_passes_count_the_samples_beside_each_batch_too(make_task, method):
+    """As many forget (retained) samples as there are batches' worth of them, beside one pass over the others."""
+    task = make_task()
+    chosen = configuration(method, **({"passes": 1, "retain_weight": 0.5} if method == "npo" else {"epochs": 1}))
+    made = unlearn(method, task, chosen).sample_passes
+    forget, retain = len(task.forget_ids), len(task.retain_ids)
+    batches = -(-retain // chosen["batch_size"])
+    beside = retain / batches if method == "npo" else forget * batches
+    assert made == pytest.approx((forget if method == "npo" else retain) + beside, abs=1)

@@ -25,7 +25,7 @@ def unlearn(
     task: UnlearningTask, *, lr_ascent: float, lr_descent: float, alpha: float, steps: int, inner: int, batch_size: int
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/acdc.yaml`."""
-    network, original = task.network, task.original_logits()
+    network, original, weight = task.network, task.original_logits(), task.number(alpha)
     ascending = torch.optim.Adam(network.parameters(), lr_ascent)
     descending = torch.optim.Adam(network.parameters(), lr_descent)
     forgotten = task.endless_batches(task.forget_ids, batch_size, "forget")
@@ -36,7 +36,7 @@ def unlearn(
 
     def descent(batch: Batch) -> Tensor:
         logits = network(batch.images)
-        return F.cross_entropy(logits, batch.labels) + alpha * compute_kl_divergence(original(batch), logits)
+        return F.cross_entropy(logits, batch.labels) + weight * compute_kl_divergence(original(batch), logits)
 
     samples = descended = 0
     for _ in range(steps):

@@ -30,10 +30,11 @@ def unlearn(
     ids = torch.cat([task.forget_ids, task.retain_ids[drawn.to(task.retain_ids.device)]])
     in_forget_set = torch.zeros(len(task.data), dtype=torch.bool, device=task.data.device)
     in_forget_set[task.forget_ids] = True
+    softening = task.number(temperature)
 
     def loss(batch: Batch) -> Tensor:
         target = torch.where(in_forget_set[batch.ids][:, None], bad(batch), good(batch))
-        return compute_kl_divergence(target, network(batch.images), temperature)
+        return compute_kl_divergence(target, network(batch.images), softening)
 
     batches = task.batches(ids, batch_size, "mixed")
     optimizer = task.optimizer(network, lr)

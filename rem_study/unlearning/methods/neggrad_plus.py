@@ -10,25 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rem_study.data import Batch
-from rem_study.training import train_epoch
+from rem_study.training import PairedBatches, train_epoch
 from rem_study.unlearning.task import Unlearned, UnlearningTask
 
 
 def unlearn(task: UnlearningTask, *, forget_weight: float, lr: float, epochs: int, batch_size: int) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/neggrad_plus.yaml`."""
     network = task.network
-    retained = task.batches(task.retain_ids, batch_size, "retain")
     forgotten = task.endless_batches(task.forget_ids, batch_size, "forget")
-    optimizer = task.optimizer(network, lr)
-    samples = 0
+    batches = PairedBatches(task.batches(task.retain_ids, batch_size, "retain"), forgotten)
+    optimizer, weight = task.optimizer(network, lr), task.number(forget_weight)
 
-    def loss(kept: Batch) -> Tensor:
-        nonlocal samples
-        forget = next(forgotten)
-        samples += len(forget.ids)
+    def loss(kept: Batch, forget: Batch) -> Tensor:
         keeping = F.cross_entropy(network(kept.images), kept.labels)
-        return (1 - forget_weight) * keeping - forget_weight * F.cross_entropy(network(forget.images), forget.labels)
+        return (1 - weight) * keeping - weight * F.cross_entropy(network(forget.images), forget.labels)
 
-    for _ in range(epochs):
-        samples += train_epoch(retained, loss, optimizer)
+    samples = sum(train_epoch(batches, loss, optimizer) for _ in range(epochs))
     return Unlearned(network, epochs, samples)

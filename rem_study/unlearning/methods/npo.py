@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rem_study.data import Batch
+from rem_study.training import BatchLoader, PairedBatches
 from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import npo_loss, sample_cross_entropy
 from rem_study.unlearning.task import Unlearned, UnlearningTask
@@ -29,19 +30,18 @@ def unlearn(
     """Heal `task.network`; hyperparameters as in `search_spaces/npo.yaml`."""
     network = task.network
     reference = task.original_logits("forget set")
-    retained = task.endless_batches(task.retain_ids, batch_size, "retain")
-    retain_samples = 0
+    slope, weight = task.number(beta), task.number(retain_weight)
 
-    def loss(batch: Batch) -> Tensor:
-        nonlocal retain_samples
+    def loss(batch: Batch, kept: Batch | None = None) -> Tensor:
         reference_ce = sample_cross_entropy(reference(batch), batch.labels)
-        forgetting = npo_loss(sample_cross_entropy(network(batch.images), batch.labels), reference_ce, beta).mean()
-        if retain_weight == 0:
+        forgetting = npo_loss(sample_cross_entropy(network(batch.images), batch.labels), reference_ce, slope).mean()
+        if kept is None:
             return forgetting
-        kept = next(retained)
-        retain_samples += len(kept.ids)
-        return forgetting + retain_weight * F.cross_entropy(network(kept.images), kept.labels)
+        return forgetting + weight * F.cross_entropy(network(kept.images), kept.labels)
 
-    batches = task.batches(task.forget_ids, batch_size, "forget")
+    forgotten = task.batches(task.forget_ids, batch_size, "forget")
+    batches: BatchLoader | PairedBatches = forgotten
+    if retain_weight > 0:
+        batches = PairedBatches(forgotten, task.endless_batches(task.retain_ids, batch_size, "retain"))
     made, samples = flush(task, network, batches, loss, task.optimizer(network, lr), stop_accuracy, passes)
-    return Unlearned(network, made, samples + retain_samples)
+    return Unlearned(network, made, samples)

@@ -40,6 +40,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -111,50 +112,50 @@ def unlearn(
     reference = _reference(task, expanded, masks)
     optimizer = task.optimizer(expanded, lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, final_lr, total_iters=max(1, epochs - 1))
-    mmd_rng = generator("mmd", task.seed)
     forget_batches = task.batches(task.forget_ids, batch_size, "forget")
     all_batches = task.batches(everything, batch_size, "all")
     share = 1.0  # of a forget sample in its batch's mean
     if remove_average == "forget":
         share = len(data) / len(task.forget_ids) * min(1.0, remove_steps / len(all_batches))
-    samples, fade = 0, 1.0
+    weighted = {
+        "remove": remove_weight * share,
+        "retain": retain_weight,
+        "proportion": proportion_weight,
+        "mmd": mmd_weight,
+    }
+    weights = {term: task.number(weight) for term, weight in weighted.items() if weight > 0}
+    redirection, slope, fade = (task.number(value) for value in (redirect_weight, beta, 1.0))
+    samples = 0
 
     def forgetting(batch: Batch) -> Tensor:
         if flush_loss == "ascent":
             return -F.cross_entropy(expanded(batch.images), batch.labels)
-        return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), beta).mean()
+        return npo_loss(sample_cross_entropy(expanded(batch.images), batch.labels), reference(batch), slope).mean()
 
-    def redirect_and_remove(batch: Batch) -> Tensor:
-        nonlocal samples
+    def redirect_and_remove(batch: Batch, removal: _Removal | None = None) -> Tensor:
         reference_ce = reference(batch)
         through_both = expanded(batch.images, masks[batch.ids] * fade)
-        loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, beta)
-        total = redirect_weight * loss.mean()
-        forget = in_forget_set[batch.host_ids]
-        count = int(forget.sum())
-        if count and remove_weight > 0:
-            # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
-            part = torch.cat([forget.nonzero().squeeze(1), (~forget).nonzero().squeeze(1)[:remove_company]])
-            part = send(part, data.device)
-            known, company = part[:count], part[count:]
-            alone = expanded(batch.images[part])
-            forgotten, retained = alone[:count], alone[count:]
-            removal = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], beta)
-            total = total + remove_weight * share * removal.sum() / len(batch.ids)
-            if len(company) and retain_weight > 0:
-                own = sample_cross_entropy(retained, batch.labels[company])
-                total = total + retain_weight * redirect_loss(own, reference_ce[company], beta).mean()
-            if len(company) and proportion_weight > 0:
-                total = total + proportion_weight * proportion_loss(retained, batch.labels[company])
-            samples += len(part)
-            if len(company) and mmd_weight > 0:
-                order = torch.randperm(len(task.forget_ids), generator=mmd_rng)[:MMD_SAMPLES]
-                some = data.images(task.forget_ids[send(order, data.device)])
-                among = expanded(torch.cat([some, batch.images[company]]))[: len(some)]
-                total = total + mmd_weight * linear_mmd(among, retained.detach())
-                samples += len(some) + len(company)
+        loss = redirect_loss(sample_cross_entropy(through_both, batch.labels), reference_ce, slope)
+        total = redirection * loss.mean()
+        if removal is None:
+            return total
+        known, company = removal.known, removal.company
+        # Batch norm has to see forget samples among retained ones: alone, they would be normalised away.
+        alone = expanded(batch.images[torch.cat([known, company])])
+        forgotten, retained = alone[: len(known)], alone[len(known) :]
+        loss = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], slope)
+        total = total + weights["remove"] * loss.sum() / len(batch.ids)
+        if len(company) and "retain" in weights:
+            own = sample_cross_entropy(retained, batch.labels[company])
+            total = total + weights["retain"] * redirect_loss(own, reference_ce[company], slope).mean()
+        if len(company) and "proportion" in weights:
+            total = total + weights["proportion"] * proportion_loss(retained, batch.labels[company])
+        if removal.shown is not None:
+            among = expanded(torch.cat([removal.shown, batch.images[company]]))[: len(removal.shown)]
+            total = total + weights["mmd"] * linear_mmd(among, retained.detach())
         return total
 
+    removals = _Removals(task, in_forget_set, remove_company, mmd="mmd" in weights) if "remove" in weights else None
     order = torch.randperm(len(task.retain_ids), generator=generator("statistics", task.seed)).to(data.device)
     some_retained = task.retain_ids[order[:STATISTICS_SAMPLES]].split(256)
     eraser = _Eraser(task, expanded, erase_mode, mask_density, masks)
@@ -165,9 +166,10 @@ def unlearn(
         samples += flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)[1]
         # 3. Redirect and remove.
         if erase_mode == "anneal":
-            fade = _fade(epochs - epoch, math.ceil(anneal_share * epochs))
+            fade = task.number(_fade(epochs - epoch, math.ceil(anneal_share * epochs)))
         expanded.train()
-        samples += train_epoch(all_batches, redirect_and_remove, optimizer, max_grad_norm=max_grad_norm)
+        batches = all_batches if removals is None else map(removals.beside, all_batches)
+        samples += train_epoch(batches, redirect_and_remove, optimizer, max_grad_norm=max_grad_norm)
         schedule.step()
         expanded.estimate_statistics(task.data.images(ids) for ids in some_retained)
         score = eraser.score()
@@ -178,6 +180,46 @@ def unlearn(
     # 4. Erase.
     expanded.load_state_dict(best_state)
     return Unlearned(expanded.erased(erase_mode, mask_density, best_means), epochs, samples)
+
+
+@dataclass(frozen=True)
+class _Removal:
+    """What passes through theta 1 alone beside a batch.
+
+    Attributes:
+        known, company: int64, the places in the batch of its forget samples and of the retained ones with them.
+        shown: images of other forget samples, whose mean output is compared; None: it is not.
+    """
+
+    known: Tensor
+    company: Tensor
+    shown: Tensor | None
+
+    def __len__(self) -> int:
+        alone = len(self.known) + len(self.company)
+        return alone if self.shown is None else alone + len(self.shown) + len(self.company)
+
+
+class _Removals:
+    """Takes batches apart, on the CPU, where it is known how many forget samples they have."""
+
+    def __init__(self, task: UnlearningTask, in_forget_set: Tensor, company: int, mmd: bool) -> None:
+        self._task, self._in_forget_set, self._company, self._mmd = task, in_forget_set, company, mmd
+        self._forget_ids_on_host = task.forget_ids.cpu()
+        self._rng = generator("mmd", task.seed)
+
+    def beside(self, batch: Batch) -> tuple[Batch] | tuple[Batch, _Removal]:
+        """The batch, and its removal where it has forget samples."""
+        device, forget_ids = self._task.data.device, self._task.forget_ids
+        forget = self._in_forget_set[batch.host_ids]
+        known, company = forget.nonzero().squeeze(1), (~forget).nonzero().squeeze(1)[: self._company]
+        if not len(known):
+            return (batch,)
+        shown = None
+        if self._mmd and len(company):
+            order = torch.randperm(len(forget_ids), generator=self._rng)[:MMD_SAMPLES]
+            shown = self._task.data.images(forget_ids[send(order, device)], host_ids=self._forget_ids_on_host[order])
+        return batch, _Removal(send(known, device), send(company, device), shown)
 
 
 def _with_new_channels(

@@ -32,16 +32,17 @@ def unlearn(
     """Heal `task.network`; hyperparameters as in `search_spaces/scrub.yaml`."""
     student, teacher = task.network, task.original_logits()
     optimizer = task.optimizer(student, lr)
+    own_weight, teacher_weight, softening = (task.number(value) for value in (gamma, alpha, temperature))
 
     def distance(batch: Batch, logits: Tensor) -> Tensor:
-        return temperature**2 * compute_kl_divergence(teacher(batch), logits, temperature)
+        return softening**2 * compute_kl_divergence(teacher(batch), logits, softening)
 
     def disobey(batch: Batch) -> Tensor:
         return -distance(batch, student(batch.images))
 
     def obey(batch: Batch) -> Tensor:
         logits = student(batch.images)
-        return gamma * F.cross_entropy(logits, batch.labels) + alpha * distance(batch, logits)
+        return own_weight * F.cross_entropy(logits, batch.labels) + teacher_weight * distance(batch, logits)
 
     forgotten = task.batches(task.forget_ids, forget_batch_size, "forget")
     retained = task.batches(task.retain_ids, batch_size, "retain")

@@ -1,0 +1,219 @@
+"""How near originals and methods come to the bare captured step of their network: one call on a GPU.
+
+For each network: a bare training step (forward, cross-entropy, backward, SGD on resident random images), eager and
+captured as one CUDA graph; then an original and the methods as a study runs them, data path, evaluation and all. Their
+images are those of passes with a backward pass, and a third of those without, which cost about a third. Shares are of
+the captured step, or of the eager one where nothing can be captured. Compiling is not in the times; it is told beside
+them. Ends with the paper's sweep projected from its own network. Images are random: times do not depend on pixels.
+
+    python benchmarks/gpu_step.py [--device cuda] [--compile none default graphs] [--networks full half quickstart ...]
+    python benchmarks/gpu_step.py --device cpu --networks quickstart --methods npo --samples 512   # to see that it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import machine, seconds_of
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from rem_study.models.resnet9 import ResNet9
+from rem_study.spec.resolve import resolve
+from rem_study.spec.space import load_space
+from rem_study.spec.study import StudySpec
+from rem_study.training.compilation import compile_seconds
+from rem_study.training.precision import computing_in
+from rem_study.trial.originals import OriginalStore, Setting, train_original
+from rem_study.trial.trial import Cell, cells_of, pose
+from rem_study.unlearning.run import unlearn
+
+STEPS = 40
+EPOCHS = 2
+FIXED = {"epochs": EPOCHS, "passes": 10, "flush_limit": 3, "stop_accuracy": 0.0}
+"""Hyperparameters, where a method has them: so many passes whatever an original has memorised of random images."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of one of the shipped studies, and how it is trained there."""
+
+    width: float
+    pixels: int
+    channels: int
+    batch: int
+    precision: str
+
+
+NETWORKS = {
+    "full": Network(1.0, 32, 3, 512, "bfloat16"),  # the paper's
+    "half": Network(0.5, 32, 3, 512, "bfloat16"),
+    "quickstart": Network(0.125, 12, 1, 128, "float32"),
+    "fashion": Network(0.25, 16, 1, 128, "float32"),
+}
+SWEEP = {"originals": 9, "runs": 90}  # of the paper: 3 corruptions x 3 seeds; 3 x 10 cells x 3 seeds of each method
+PAPER_EPOCHS = {"original": 41, "rem": 10, "scrub": 10, "retrain": 41}
+
+
+def study_of(network: Network, samples: int, folder: Path, compile_mode: str, device: str) -> StudySpec:
+    """A study of `network` on random images."""
+    rng = np.random.default_rng(0)
+    shape = (network.pixels, network.pixels, network.channels)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", samples), ("test", 512)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+        arrays[f"{part}_labels"] = rng.integers(0, 10, count)
+    path = folder / f"{network.width}-{network.pixels}.npz"
+    np.savez(path, **arrays)
+    return resolve(
+        {
+            "name": "gpu-step",
+            "protocol": "paper",
+            "data": {"name": "npz", "root": str(path), "augment": network.pixels == 32},
+            "model": {"name": "resnet9", "width": network.width},
+            "original": {"epochs": EPOCHS, "batch_size": network.batch},
+            "precision": network.precision,
+            "corruptions": [{"name": "random_label", "samples": samples // 50}],
+            "discovery_rates": [0.5],
+            "methods": ["finetune"],
+            "compile": compile_mode,
+            "resources": {"gpus": int(device != "cpu")},
+        },
+        "gpu_step",
+        folder,
+    ).spec
+
+
+def bare(spec: StudySpec, setting: Setting, device: str) -> tuple[float, float | None]:
+    """Images per second of the bare step, eager and captured; None where nothing can be captured."""
+    dataset, batch = setting.dataset, spec.original.batch_size
+    network = setting.fresh_network("benchmark").to(memory_format=torch.channels_last)
+    fused = device != "cpu"
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3, 0.9, weight_decay=5e-4, fused=fused)
+    images = torch.randn(batch, *dataset.train_images.shape[1:], device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, dataset.num_classes, (batch,), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with computing_in(spec.precision, torch.device(device)):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+
+    eager = rate(step, batch)
+    if device == "cpu":
+        return eager, None
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return eager, rate(graph.replay, batch)
+
+
+def rate(step: Callable[[], None], images: int) -> float:
+    """Images per second of `step`, which takes `images` of them: the best of three."""
+
+    def some() -> None:
+        for _ in range(steps):
+            step()
+
+    steps = 3
+    some()
+    steps = STEPS if torch.cuda.is_available() else 3
+    return steps * images / min(seconds_of(some)[0] for _ in range(3))
+
+
+def images_of(run: Callable[[], object]) -> float:
+    """The images that `run` takes through whole networks, a third of those without a backward pass."""
+    images = 0.0
+
+    def count(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        nonlocal images
+        if isinstance(module, ResNet9) and isinstance(inputs[0], torch.Tensor):
+            moved = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+            images += len(inputs[0]) if moved else len(inputs[0]) / 3
+
+    hook = register_module_forward_pre_hook(count)
+    try:
+        run()
+    finally:
+        hook.remove()
+    return images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--methods", nargs="+", default=["rem", "npo", "scrub", "retrain"])
+    parser.add_argument("--compile", nargs="+", default=["none", "graphs"], choices=["none", "default", "graphs"])
+    parser.add_argument("--samples", type=int, default=10_240)
+    parser.add_argument("--deadline", type=float, default=220.0, help="seconds after which nothing new is begun")
+    arguments = parser.parse_args()
+    device, began = arguments.device, time.monotonic()
+    modes = [mode for mode in arguments.compile if device != "cpu" or mode != "graphs"]
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.networks:
+            for mode in modes:
+                if time.monotonic() - began > arguments.deadline:
+                    print(f"{name}, compile {mode}: left out, the time is spent")
+                    continue
+                show(name, mode, arguments, Path(folder))
+
+
+def show(name: str, mode: str, arguments: argparse.Namespace, folder: Path) -> None:
+    """The lines of one network under one `compile`."""
+    device = arguments.device
+    spec = study_of(NETWORKS[name], arguments.samples, folder, mode, device)
+    cell, store = cells_of(spec)[0], OriginalStore(folder / "originals")
+    setting = Setting(spec, cell.corruption, 0, device)
+    eager, captured = bare(spec, setting, device)
+    best = captured or eager
+    told = "nothing captured" if captured is None else f"captured {captured:9.0f}"
+    print(f"{name}, compile {mode}: bare step, eager {eager:9.0f} images/s, {told}", flush=True)
+    store.obtain(setting)  # for the methods
+    compiled_before, projected = compile_seconds(), 0.0
+    for task in ("original", *arguments.methods):
+        run = partial(run_task, spec, cell, store, device, task)
+        images = images_of(partial(run_task, spec.model_copy(update={"compile": "none"}), cell, store, device, task))
+        if mode != "none":
+            run()  # compiles
+        seconds = seconds_of(run)[0]
+        print(f"  {task:10} {images / seconds:9.0f} images/s, {images / seconds / best:.2f} of it", flush=True)
+        times = SWEEP["originals" if task == "original" else "runs"]
+        projected += times * seconds * 50_000 / arguments.samples * PAPER_EPOCHS.get(task, EPOCHS) / EPOCHS
+    print(f"  compiling took {compile_seconds() - compiled_before:.0f} s")
+    if name == "full":
+        print(
+            f"  the paper's sweep of these {len(arguments.methods)} methods and its originals: {projected / 3600:.2f} h"
+        )
+
+
+def run_task(spec: StudySpec, cell: Cell, store: OriginalStore, device: str, task: str) -> None:
+    """An original's training, or a method's run at default settings but for `FIXED`."""
+    if task == "original":
+        train_original(Setting(spec, cell.corruption, 0, device))
+        return
+    chosen: dict[str, Any] = dict(load_space(task).defaults)
+    fixed = {name: value for name, value in FIXED.items() if name in chosen}
+    unlearn(task, pose(spec, cell, 0, store, device).task, chosen | fixed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The docs as a site, built strictly, and the executed notebook in it. Needs the extra `docs`."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from doubles.docs import ROOT, script
+
+
+def test_links_are_led_to_where_things_are_in_the_site() -> None:
+    site = script("site")
+
+    def place(path: Path) -> str:
+        return f"<{path.relative_to(ROOT).as_posix()}>"
+
+    text = "[a](docs/heal.md#try) [b](https://x.org/y) [c](#here)\n```\n[d](docs/heal.md)\n```\n![e](docs/report.png)"
+    expected = (
+        "[a](<docs/heal.md>#try) [b](https://x.org/y) [c](#here)\n```\n[d](docs/heal.md)\n```\n![e](<docs/report.png>)"
+    )
+    assert site.relinked(text, ROOT / "README.md", place) == expected
+    assert site.relinked("[a](../README.md)", ROOT / "docs" / "heal.md", place) == "[a](<README.md>)"
+
+
+def test_every_page_is_in_a_list() -> None:
+    site = script("site")
+    listed = {name for names in site.PAGES.values() for name in names}
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= listed
+
+
+def test_the_notebook_is_executed_and_is_what_its_script_says() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    made = script("make_notebook")
+    book = nbformat.read(made.PAGE, 4)
+    assert [cell.source for cell in book.cells] == [cell.source for cell in made.notebook().cells]
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs and cell.execution_count for cell in code)
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+    assert made.PAGE.stat().st_size < 300_000 and "/tmp/" not in made.PAGE.read_text()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    pytest.importorskip("myst_nb")
+    assert script("site").build(tmp_path / "site") == 0
+    pages = sorted((tmp_path / "site").glob("*.html"))
+    assert {"index", "heal", "reference", "notebook", "command-line", "contributing"} <= {page.stem for page in pages}
+    lost = []
+    for page in pages:
+        links = _Links()
+        links.feed(page.read_text(encoding="utf-8"))
+        for link in links.found:
+            path = re.sub(r"[?#].*", "", link)
+            if path and "://" not in link and not link.startswith(("mailto:", "data:")):
+                lost += [] if (page.parent / path).exists() else [f"{page.name}: {link}"]
+    assert not lost
