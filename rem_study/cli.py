@@ -173,7 +173,9 @@ def launch(
 
     if warm_start is not None:
         overrides = (*overrides, f"warm_start={json.dumps(str(warm_start.resolve()))}")
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the latter from a terminal that is closed
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
     def failed(reason: object) -> None:
         _say(f"error: {reason}. What is finished is kept; to go on, launch again: {_again()}", err=True)
@@ -522,7 +524,9 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Training's, of pixels in [0, 1], 0.49,0.48,0.45 say; default: the data's.",
             ),
             click.option("--std", callback=_numbers, help="The same for the standard deviation."),
-            click.option("--classes", type=click.IntRange(min=2), help="Of the model, if more than the data have."),
+            click.option(
+                "--classes", type=click.IntRange(2, 100_000), help="Of the model, if more than the data have."
+            ),
             click.option("--rgb", is_flag=True, help="Repeat the channel of grey images three times."),
             click.option(
                 "--original", help="How it was trained, as in a study file: '{optimizer: adam, weight_decay: 0}'."

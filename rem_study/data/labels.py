@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_CLASSES = 100_000
+"""Four times as many as ImageNet-21k has."""
+
 
 class NoLabels(ValueError):
     """What is wrong with an array of labels, in a few words."""
@@ -58,18 +61,31 @@ def _convert(labels: np.ndarray, known: tuple[str, ...]) -> Labels:
     if kind == "f":
         if not np.isfinite(labels).all() or (labels % 1).any():
             raise NoLabels("must be one whole number from 0 for each image, without a fraction")
+        _require_few(labels)
         labels, note = labels.astype(np.int64), "whole numbers with a point (3.0), as whole numbers"
     else:
         note = ""
     if len(labels) and labels.min() < 0:
         row = int((labels < 0).argmax())
         raise NoLabels(f"must be one whole number from 0 for each image; row {row} has {labels[row]}")
+    _require_few(labels)
     return Labels(labels.astype(np.int64), note=note)
+
+
+def _require_few(labels: np.ndarray) -> None:
+    if len(labels) and labels.max() >= MOST_CLASSES:
+        row = int(labels.argmax())
+        raise NoLabels(
+            f"must be classes from 0, of which there may be {MOST_CLASSES:,} (a network has an output for each up "
+            f"to the highest); row {row} has {labels[row]}"
+        )
 
 
 def _words(words: np.ndarray, known: tuple[str, ...]) -> Labels:
     names = known or tuple(sorted(set(words.tolist())))
     if names and not known and all(name.strip().isdecimal() for name in names):  # in quotes: 10 comes after 9
+        if longest := max((name for name in names if len(name.strip()) > 18), key=len, default=""):
+            raise NoLabels(f"must be classes from 0; one is a number of {len(longest.strip())} digits")
         return _convert(np.array([int(word) for word in words.tolist()]), ())
     place = {name: index for index, name in enumerate(names)}
     strange = sorted(set(words.tolist()) - set(place))

@@ -53,12 +53,16 @@ def behind_a_token() -> Iterator[None]:
     if not asked or os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH):
         yield
         return
+    changes = {MODE: "token", TOKEN: secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    _read_token_anew()
     try:
-        with _environment({MODE: "token", TOKEN: secrets.token_hex(32)}):
-            _read_token_anew()
-            yield
+        yield
     finally:
-        _read_token_anew()
+        if not ray.is_initialized():  # else it could not even be ended, should that have been interrupted
+            _restore(before)
+            _read_token_anew()
 
 
 def _read_token_anew() -> None:
@@ -94,8 +98,12 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore(before)
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

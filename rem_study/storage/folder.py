@@ -215,6 +215,13 @@ def require_plain(folder: Folder, within: tuple[str, ...] = ("log",)) -> None:
                 require_plain(folder / entry.name, ())
 
 
+def read_regular(path: Folder) -> bytes:
+    """The content of a file, which a pipe or a device is not: those may have no end. Raises OSError."""
+    if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()
+
+
 @contextmanager
 def exclusive(beside: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file beside `beside`, of a name that nobody can know before, never one that is there, never through a link;

@@ -50,6 +50,9 @@ def _require_own(study: Study, rows: Iterable[dict[str, Any]], origin: str) -> N
                 raise InputError(f"{origin}: has a replicate of another study, {name}: {value[:80]!r}")
         if wrong := misfit(row):
             raise InputError(f"{origin}: a replicate {wrong}")
+        if foreign := row["config"].keys() - study.spaces[row["method"]].parameters.keys():
+            place = f"{row['cell']}, {row['method']} #{row['trial']}"
+            raise InputError(f"{origin}: {place}: config.{min(foreign)[:80]!r}: no such hyperparameter")
 
 
 class Resuming:

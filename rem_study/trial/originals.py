@@ -30,6 +30,7 @@ from rem_study.spec.corruption import CorruptionSpec, SemanticContaminationSpec
 from rem_study.spec.original import EtdRecipeSpec, HalfCapacityRecipeSpec
 from rem_study.storage import Folder, write_atomically
 from rem_study.storage.canonical import canonical_json
+from rem_study.storage.folder import read_regular
 from rem_study.training import (
     BatchLoader,
     accuracy,
@@ -198,8 +199,8 @@ class OriginalStore:
 
     def _read(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
         try:
-            record = json.loads((self.folder / f"{key}.json").read_text())
-            weights = (self.folder / f"{key}.pt").read_bytes()
+            record = json.loads(read_regular(self.folder / f"{key}.json"))
+            weights = read_regular(self.folder / f"{key}.pt")
             if "key" not in record:
                 raise ValueError("it was stored by an earlier version, which did not note what it is the original of")
             if record["key"] != key:
@@ -209,7 +210,7 @@ class OriginalStore:
             return weights, record["facts"]
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._warn(key, error)
             return None
 

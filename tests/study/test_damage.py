@@ -135,10 +135,11 @@ def test_what_the_folder_of_another_study_or_of_other_code_holds_is_named_not_mi
     import json
     import zlib
 
+    head, lines = lines[0], lines[1:]  # the study's id, then the basis
     basis = json.loads(lines[0][9:])
     basis["content"]["code (rem_study)"] = "of another version"
     content = json.dumps(basis, sort_keys=True, separators=(",", ":")).encode()
-    segment.write_bytes(b"\n".join([b"%08x %s" % (zlib.crc32(content), content), *lines[1:]]))
+    segment.write_bytes(b"\n".join([head, b"%08x %s" % (zlib.crc32(content), content), *lines[1:]]))
     process = drive(study_file(tmp_path), copied.parent)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 2

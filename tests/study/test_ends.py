@@ -13,11 +13,14 @@ from rem_study.errors import StorageError
 from rem_study.report.draw import draw_report
 from rem_study.storage.log import segments
 
+FOLDER = ("cut", "renamed", "deleted", "lock")
+RAY = ("gcs_server", "raylet", "ray::DashboardAgent")
+
 
 def harmed(folder: Path, harm: str, pid: int) -> None:
     (path,) = segments(folder / "log")
-    if harm == "SIGTERM":
-        os.kill(pid, signal.SIGTERM)
+    if harm.startswith("SIG"):
+        os.kill(pid, getattr(signal, harm))
     elif harm == "cut":
         os.truncate(path, path.stat().st_size // 2)
     elif harm == "renamed":
@@ -31,14 +34,16 @@ def harmed(folder: Path, harm: str, pid: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", ["SIGTERM", "cut", "renamed", "deleted", "lock", "gcs_server", "raylet"])
+@pytest.mark.parametrize(
+    "harm", ["SIGTERM", "cut", "renamed", "deleted", "lock", "gcs_server", "raylet", "ray::DashboardAgent", "SIGHUP"]
+)
 def test_a_launch_that_is_ended_or_whose_folder_is_taken_away_ends_with_one_line(tmp_path, harm):
     path, folder = study_file(tmp_path), tmp_path / "cheap"
     with ended(drive(path, tmp_path)) as driver:
         wait_until(lambda: records(folder) >= 12 or driver.poll() is not None, pause=0.005)
         all_of_it = family(driver.pid)
         harmed(folder, harm, driver.pid)
-        _, told = driver.communicate(timeout=30 if harm in ("gcs_server", "raylet") else 300)
+        _, told = driver.communicate(timeout=30 if harm in RAY else 300)
     assert driver.returncode == 1, told
     last = [line for line in told.splitlines() if line.startswith(("error:", "stopped:", "interrupted"))]
     assert len(last) == 1 and "launch again: rem-study" in last[0], told

@@ -110,6 +110,7 @@ def test_a_whole_log_and_one_with_more_lack_nothing(folder):
     [
         ({"study": "other\x1b[2J"}, "another study"),
         ({"config": {"epochs": 5, "bogus\n": 1}}, "no such hyperparameter"),
+        ({"config": {"bogus\n": 1}, "trial": 999, "replicate": 7}, "no such hyperparameter"),
         ({"config": {}}, "is missing"),
         ({"config": "x"}, "config"),
         ({"cell": "<script>@0.5"}, "another study, cell"),

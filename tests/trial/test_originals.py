@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_flipped_byte_is_noticed_logged_and_trained_again(quick, tmp_path, cap
     assert store.load(quick.key()) is not None
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"sha256": 3}', ""])
+@pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"sha256": 3}', "", "[" * 100_000])
 def test_an_unreadable_record_is_trained_again(quick, tmp_path, broken):
     store = OriginalStore(tmp_path)
     trained = store.obtain(quick)
@@ -105,6 +106,19 @@ def test_a_key_that_is_written_over_does_not_fit_the_checksum_and_one_without_is
     del record["key"]
     (tmp_path / f"{'a' * 32}.json").write_text(json.dumps(record))
     assert store.load("a" * 32) is None and "earlier version" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["pt", "json"])
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_pipe_a_folder_or_a_device_in_its_place_holds_nobody_up(tmp_path, suffix, plant):
+    store = OriginalStore(tmp_path)
+    store.save("a" * 32, Original({"w": torch.zeros(3)}, {}))
+    path = tmp_path / f"{'a' * 32}.{suffix}"
+    path.unlink()
+    plant(path)
+    with pytest.raises(OSError, match="is no regular file") as told:
+        store.load("a" * 32)
+    assert told.value.filename == str(path)
 
 
 def test_truncated_weights_are_noticed(quick, tmp_path):
