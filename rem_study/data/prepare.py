@@ -61,6 +61,7 @@ def obtain(
                 return found
         except Damaged as damage:
             print(f"warning: {place}: is damaged and is made again ({damage})", file=sys.stderr, flush=True)
+            _remove(place)
         _make(spec, place, make_listing())
         found = open_prepared(place, spec)
     if found is None:
@@ -69,18 +70,26 @@ def obtain(
 
 
 def _make(spec: DataSpec, place: Path, listing: Listing) -> None:
-    aside = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
-    damaged = aside.with_name(f"{aside.name}.damaged")
+    aside = _beside(place)
     aside.mkdir()
     try:
         seal(aside, spec, _write(spec, aside, listing))
-        if place.exists():
-            os.rename(place, damaged)
         with _another_was_faster():
             os.rename(aside, place)
     finally:
-        for left in (aside, damaged):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(place: Path) -> None:
+    """Take a damaged set away, before another is made: what is there afterwards is somebody's whole one, and stays."""
+    aside = _beside(place)
+    with contextlib.suppress(FileNotFoundError):  # another has done so
+        os.rename(place, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.{secrets.token_hex(8)}")
 
 
 @contextmanager
