@@ -27,12 +27,15 @@ from rem_study.spec.original import Compile
 Step = Callable[..., Tensor]
 """Tensors, or frozen dataclasses of tensors, to a scalar loss."""
 
+_AS_WITHOUT = {
+    "fallback_random": True,  # dropout draws what it draws without compiling
+    "emulate_precision_casts": True,  # and bfloat16 is rounded where it is rounded without
+}
 OPTIONS: dict[Compile, dict[str, Any]] = {
-    # fallback_random: dropout draws what it draws without compiling
-    "default": {"options": {"fallback_random": True}},
+    "default": {"options": _AS_WITHOUT},
     "graphs": {
         "options": {
-            "fallback_random": True,
+            **_AS_WITHOUT,
             "triton.cudagraphs": True,
             "triton.cudagraph_unexpected_rerecord_limit": 1_000_000,  # each trial has a network of its own
         }

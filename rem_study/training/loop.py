@@ -53,10 +53,21 @@ class PairedBatches:
 def make_optimizer(recipe: RecipeSpec, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """The recipe's kind of optimiser over those `parameters` that may move, with learning rate `lr`."""
     movable = [p for p in parameters if p.requires_grad]
-    fused = all(p.is_cuda for p in movable) or None  # one launch for all parameters; elsewhere as PyTorch has it
+    fused = _one_launch(movable)
     if recipe.optimizer == "adam":
         return torch.optim.Adam(movable, lr, weight_decay=recipe.weight_decay, fused=fused)
-    return torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
+    sgd = torch.optim.SGD(movable, lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
+    if fused and recipe.momentum:
+        # Fused, PyTorch fails in a step that moves a parameter for the first time beside others that have moved before,
+        # as new channels after a flush. From zero the first step's momentum is its gradient, as without.
+        for parameter in movable:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+def _one_launch(parameters: list[nn.Parameter]) -> bool | None:
+    """Whether all of `parameters` are stepped in one launch; None: as PyTorch has it."""
+    return all(p.is_cuda for p in parameters) or None
 
 
 def train_epoch(

@@ -140,13 +140,14 @@ def test_graphs_need_a_gpu(make_spec):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["finetune", "rem"])
-def test_a_trial_in_machine_code_gives_the_plain_one_s_scores(make_spec, tmp_path, monkeypatch, method):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_trial_in_machine_code_gives_the_plain_one_s_scores(make_spec, tmp_path, monkeypatch, method, precision):
     """To rounding: one sample in 120 of the training set's accuracies, two in 60 of the test images' half."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
     torch._dynamo.reset()
     rows = {}
     for mode in ("none", "default"):
-        spec = make_spec(compile=mode, original={"epochs": 5, "batch_size": 64, "lr": 0.05})
+        spec = make_spec(compile=mode, precision=precision, original={"epochs": 5, "batch_size": 64, "lr": 0.05})
         trial = Trial(cells_of(spec)[0], method, configuration(method), 0)
         rows[mode] = run_trial(spec, trial, OriginalStore(tmp_path / "originals"))
     assert rows["default"]["state"] == "complete"
