@@ -2,11 +2,13 @@
 a GPU for ten minutes.
 
     python benchmarks/gpu_cells.py STUDY --out FILE --deadline SECONDS [--cells poison@0.1 ...] [--configurations FILE]
-        [--originals DIR] [--save-originals DIR] [--replicates N] [--device cuda] [--set key.path=value ...]
+        [--originals DIR] [--save-originals DIR] [--load-originals DIR] [--replicates N] [--device cuda]
+        [--set key.path=value ...]
 
-It trains what originals are missing in DIR, and appends a JSON line to FILE as each run ends (cells_file.py reads them,
-docs/gpu_tables.py makes tables of them). Killed or out of time, the same call goes on: what FILE has is not run again,
-failed runs included. It needs the lower half of rem_study alone: torch, torchvision, numpy, pydantic, PyYAML.
+It trains what originals are missing in DIR, unless another machine's call has saved them, and appends a JSON line to
+FILE as each run ends (cells_file.py reads them, docs/gpu_tables.py makes tables of them). Killed or out of time, the
+same call goes on: what FILE has is not run again, failed runs included. It needs the lower half of rem_study alone:
+torch, torchvision, numpy, pydantic, PyYAML.
 
 The configurations are a YAML or JSON list, the most telling first; without one, each method of the study runs at its
 default, REM first:
@@ -75,11 +77,18 @@ class Session:
     """Runs in order, each written as it ends, until the time is up."""
 
     def __init__(
-        self, spec: StudySpec, file: CellsFile, store: OriginalStore, device: str, save_to: Path | None, ends: float
+        self,
+        spec: StudySpec,
+        file: CellsFile,
+        store: OriginalStore,
+        device: str,
+        ends: float,
+        save_to: Path | None = None,
+        load_from: Path | None = None,
     ) -> None:
         """`ends`: by the clock of `time.monotonic`."""
-        self._spec, self._file, self._store, self._device = spec, file, store, device
-        self._save_to, self._ends = save_to, ends
+        self._spec, self._file, self._store, self._device, self._ends = spec, file, store, device, ends
+        self._save_to, self._load_from = save_to, load_from
         self._bases: dict[tuple[str, int], bool] = {}  # originals asked for in this call: whether there is one
         self._pace = Pace()
         self._done: set[tuple[str, str, str, int]] = set()
@@ -99,6 +108,8 @@ class Session:
             if run.key in self._done:
                 continue
             setting = Setting(self._spec, run.trial.cell.corruption, run.trial.replicate, self._device, self._store)
+            if run.base not in self._bases and self._load_from is not None:
+                load_original(self._load_from / saved_name(*run.base), setting, self._store)
             expected = self._pace.of(run.trial.method)
             if run.base not in self._bases and not self._store.has(setting.key()):
                 expected += self._pace.originals
@@ -128,7 +139,7 @@ class Session:
             self._tell(line, f"original {corruption} {replicate}", str(line["error"]))
             return False
         if self._save_to is not None:
-            save_original(self._save_to / f"{corruption}-{replicate}.pt", setting, original)
+            save_original(self._save_to / saved_name(corruption, replicate), setting, original)
         if run.base not in self._told:
             quality = f"memorised {line['memorised']:.3f}, test accuracy {line['test_accuracy']:.3f}"
             self._tell(line, f"original {corruption} {replicate}", quality)
@@ -178,14 +189,44 @@ def failed(error: Exception) -> Line:
     return {"state": "failed", "error": f"{type(error).__name__}: {one_line(error)}"}
 
 
+def saved_name(corruption: str, replicate: int) -> str:
+    """The file of an original under --save-originals."""
+    return f"{corruption}-{replicate}.pt"
+
+
+def load_original(path: Path, setting: Setting, store: OriginalStore) -> None:
+    """Store what `save_original` has written, if it is there and `setting` has no original yet.
+
+    Raises:
+        InputError: it is damaged, or of another network, or of other corrupted samples.
+    """
+    if not path.exists() or store.has(setting.key()):
+        return
+    try:
+        saved = torch.load(path, weights_only=True)
+        for name, own in corrupted_samples(setting).items():
+            if not (saved[name] is own is None or torch.equal(saved[name], own)):
+                raise InputError(f"{path}: {name}: are not those that the study draws")
+        setting.fresh_network("check").load_state_dict(saved["state"])
+        store.save(setting.key(), Original(saved["state"], saved["facts"]))
+    except InputError:
+        raise
+    except Exception as error:  # UnpicklingError, KeyError, RuntimeError, ...
+        raise InputError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
+
+
+def corrupted_samples(setting: Setting) -> dict[str, Any]:
+    """What is saved of a corruption: `ids`, `labels`, `clean_labels`."""
+    drawn = setting.draw()
+    return {"ids": drawn.ids, "labels": drawn.labels, "clean_labels": drawn.clean_labels}
+
+
 def save_original(path: Path, setting: Setting, original: Original) -> None:
     """One file for `torch.load(path, weights_only=True)`: `state`, `facts`, and the corruption's `ids`, `labels` and
     `clean_labels`."""
-    drawn = setting.draw()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    parts = {"ids": drawn.ids, "labels": drawn.labels, "clean_labels": drawn.clean_labels}
-    torch.save({"state": original.state, "facts": original.facts} | parts, partial)
+    torch.save({"state": original.state, "facts": original.facts} | corrupted_samples(setting), partial)
     partial.replace(path)
 
 
@@ -248,7 +289,8 @@ def run(arguments: argparse.Namespace, began: float) -> int:
     file = CellsFile(arguments.out, call_line(spec, setting))
     try:
         store = OriginalStore(arguments.originals)
-        session = Session(spec, file, store, device, arguments.save_originals, began + arguments.deadline)
+        ends, saved = began + arguments.deadline, (arguments.save_originals, arguments.load_originals)
+        session = Session(spec, file, store, device, ends, *saved)
         return session.run_all(runs)
     finally:
         file.close()
@@ -265,6 +307,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--configurations", type=Path, metavar="FILE")
     parser.add_argument("--originals", type=Path, default=ROOT / "runs" / "originals", metavar="DIR")
     parser.add_argument("--save-originals", type=Path, metavar="DIR", help="CORRUPTION-REPLICATE.pt, for use elsewhere")
+    parser.add_argument("--load-originals", type=Path, metavar="DIR", help="what --save-originals wrote elsewhere")
     parser.add_argument("--replicates", type=positive(int), metavar="N", help="default: the study's")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="key.path=value")

@@ -125,6 +125,23 @@ def test_a_call_says_where_it_ran_and_each_run_has_the_figures_of_a_trial(place,
     assert saved["facts"]["memorised"] == others[0]["memorised"] and "state" in saved
 
 
+def test_originals_saved_elsewhere_are_taken_and_others_refused(place, call, tmp_path):
+    saved, elsewhere = place / "saved", ("--originals", tmp_path / "elsewhere", "--load-originals", place / "saved")
+    call("--save-originals", saved, "--cells", "poison@1")
+    first = lines_of(place)
+    (place / "runs.jsonl").unlink()
+    call(*elsewhere, "--cells", "poison@1")
+    again = lines_of(place)
+    assert [line["trained"] for line in again if line["what"] == "original"] == [False]
+    assert [line.get("utility_x_healed") for line in again] == [line.get("utility_x_healed") for line in first]
+    (saved / "poison-0.pt").rename(saved / "random_label-0.pt")
+    with pytest.raises(SystemExit):
+        call(*elsewhere, "--cells", "random_label@1")
+    (saved / "random_label-0.pt").write_bytes(b"torn")
+    with pytest.raises(SystemExit):
+        call(*elsewhere, "--cells", "random_label@1")
+
+
 def test_the_same_call_goes_on_where_a_kill_has_torn_the_file(place, call):
     call()
     path = place / "runs.jsonl"

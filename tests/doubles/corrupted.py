@@ -29,7 +29,7 @@ class Corrupted:
     def write(self, folder: Path, known: np.ndarray) -> tuple[str, ...]:
         """model.pt, data.npz and known.csv; the arguments of `heal` and `diagnose` that name them."""
         torch.save(self.state, folder / "model.pt")
-        np.savez(folder / "data.npz", **self.files)
+        np.savez(folder / "data.npz", allow_pickle=False, **self.files)
         (folder / "known.csv").write_text("id\n" + "\n".join(map(str, known)))
         places = {"--data": "data.npz", "--ids": "known.csv"}
         named = [part for option, file in places.items() for part in (option, str(folder / file))]
