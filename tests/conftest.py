@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rem_study.trial.trial import split_ids
 from rem_study.unlearning.task import UnlearningTask
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell's background job, tests would start deaf ones
 
 
 @pytest.fixture(scope="session")
