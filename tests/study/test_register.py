@@ -102,7 +102,7 @@ def test_it_hangs_on_the_selected_trials_run_and_is_registered_once(
 
 
 def test_an_unknown_cell_or_method_is_named(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"no cell poison@0\.7 .*there are poison@0\.5"):
+    with pytest.raises(InputError, match=r"poison@0\.7 \(did you mean poison@0\.5\?\); there are poison@0\.5"):
         registry.register(folder, ["poison@0.7"])
     with pytest.raises(InputError, match="npo"):
         registry.register(folder, method="npo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from doubles.quick_methods import configuration, known_methods
@@ -18,7 +20,7 @@ CASES += [("rem", {"optimizer": "adam"}), ("rem", {"momentum": 0.0})]
 def test_every_method_takes_its_steps_in_one_launch(make_task, monkeypatch, method, recipe):
     def run():
         task = make_task()
-        task = make_task(recipe=task.recipe.model_copy(update=recipe))
+        task = replace(task, recipe=task.recipe.model_copy(update=recipe))
         return unlearn(method, task, configuration(method)).network.state_dict()
 
     plain, launches = run(), []
