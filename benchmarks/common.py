@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 
-from rem_study.spec.resolve import load_study
-from rem_study.spec.study import StudySpec
 from rem_study.trial.originals import OriginalStore
 
 ROOT = Path(__file__).parent.parent
@@ -31,11 +29,6 @@ def machine() -> str:
     load = os.getloadavg()[0]
     threads = torch.get_num_threads()
     return f"{cpu}, {os.cpu_count()} CPUs (load {load:.1f}), {threads} threads, torch {torch.__version__}{device}"
-
-
-def digits_study() -> StudySpec:
-    """The study of `studies/digits-all-methods.yaml`."""
-    return load_study(ROOT / "studies" / "digits-all-methods.yaml").spec
 
 
 def originals() -> OriginalStore:

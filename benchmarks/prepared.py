@@ -11,7 +11,9 @@ process of its own:
 - `rate`: images/s of decoding and resizing 5,000 of them, against torchvision's ImageFolder with as many DataLoader
   workers as there are cores; in turns, `--rounds` times; the median of the ratios is what counts on a busy machine;
 - `memory`: a driver and `--workers` workers that each go through the whole set: the sum of their resident memory in
-  which a page that several share counts once (PSS), and of what each has alone.
+  which a page that several share counts once (PSS), and of what each has alone;
+- `study`: a study of as many originals, launched on a Ray of its own with a trial slot for each: the same sum of the
+  launch and its workers, sampled while they train, where it is largest; stopped when that has not grown for a minute.
 
 `--code DIR` runs `check` and `worker` by another checkout, for a comparison with how it was. Printed: seconds of wall
 time and of CPU, and peak memory of the process that does it. On a busy machine look at the CPU time.
@@ -20,6 +22,7 @@ time and of CPU, and peak memory of the process that does it. On a busy machine 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import statistics
@@ -29,14 +32,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from common import ROOT
 
-PARTS = ("make", "check", "prepare", "checked", "worker", "rate", "memory")
+PARTS = ("make", "check", "prepare", "checked", "worker", "rate", "memory", "study")
 MIB = 2**20
 RATED = 5_000
 """Images that rates are taken from."""
+PORT = 26_391
+"""Of the study's Ray."""
+STEADY, MARGIN = 60, 50
+"""Seconds in which the study's memory grows by no more than so many MiB: it has read what it reads."""
 
 
 def make(folder: Path, images: int) -> None:
@@ -168,14 +176,78 @@ def memory(script: str, workers: int, code: Path) -> None:
         assert child.stdout is not None
         child.stdout.readline()
         children.append(child)
-    each = []
-    for child in children:
-        lines = Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines()
-        each.append({line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines[1:]})
+    each = [_mapped(child.pid) for child in children]
     for child in children:
         child.communicate("\n")
+    print(f"memory: {_together(each)}", flush=True)
+
+
+def _mapped(process: int) -> dict[str, float]:
+    """What a process maps, in MiB, by the names of smaps_rollup."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines[1:]}
+
+
+def _together(each: list[dict[str, float]]) -> str:
     told = {name: sum(one[name] for one in each) for name in ("Pss", "Pss_Anon", "Pss_File")}
-    print(f"memory: {len(each)} processes, PSS " + ", ".join(f"{name} {value:.0f} MiB" for name, value in told.items()))
+    return f"{len(each)} processes, PSS " + ", ".join(f"{name} {value:.0f} MiB" for name, value in told.items())
+
+
+def of_a_study(folder: Path, root: Path, size: int, workers: int, code: Path) -> None:
+    """The most that a launch and its workers hold together while `workers` originals are trained at once."""
+    document = yaml.safe_load(study_file(folder, size).read_text())
+    document |= {
+        "name": "memory",
+        "original": {"epochs": 1, "batch_size": 64},
+        "corruptions": [{"name": "random_label", "samples": 100}],
+        "discovery_rates": [1.0],
+        "methods": ["ssd"],
+        "budget": {"trials": 1, "replicates": workers},
+    }
+    path = folder.with_suffix(".study.yaml")
+    path.write_text(yaml.safe_dump(document))
+    environment = os.environ | {"PYTHONPATH": str(code), "RAY_AUTH_MODE": "disabled"}  # a token may lie in the home
+    quiet: dict[str, Any] = {
+        "env": environment,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "cwd": code,
+    }
+    with tempfile.TemporaryDirectory(prefix="ray") as temporary:
+        head = ["-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={workers}", f"--port={PORT}"]
+        head += ["--disable-usage-stats", "--include-dashboard=false", f"--temp-dir={temporary}"]
+        ray = subprocess.Popen([sys.executable, *head], **quiet)
+        launch = ["-m", "rem_study.cli", "launch", str(path), "--root", str(root), "--address", f"127.0.0.1:{PORT}"]
+        study = subprocess.Popen([sys.executable, *launch], **quiet)
+        most: list[dict[str, float]] = []
+        grown = time.monotonic()
+        while study.poll() is None and time.monotonic() - grown < STEADY:
+            time.sleep(1)
+            found = []
+            for number in (study.pid, *_workers()):
+                with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
+                    found.append(_mapped(number))
+            if _whole(found) > _whole(most) + MARGIN:
+                most, grown = found, time.monotonic()
+        stopped = "" if study.poll() is None else f"it ended by itself, exit {study.returncode}; "
+        for process in (study, ray):
+            process.terminate()
+            process.wait()
+    print(f"study: {stopped}{_together(most)}", flush=True)
+
+
+def _whole(each: list[dict[str, float]]) -> float:
+    return sum(one["Pss"] for one in each)
+
+
+def _workers() -> list[int]:
+    """Ray's workers that have begun something."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if place.read_bytes().startswith(b"ray::"):
+                found.append(int(place.parent.name))
+    return found
 
 
 def main() -> None:
@@ -211,6 +283,8 @@ def main() -> None:
         rates(folder, arguments.size, arguments.rounds)
     if "memory" in arguments.only:
         memory(WORKER.format(**names) + MEMORY, arguments.workers, arguments.code)
+    if "study" in arguments.only:
+        of_a_study(folder, root, arguments.size, arguments.workers, arguments.code)
 
 
 if __name__ == "__main__":

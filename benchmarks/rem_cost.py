@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from common import digits_study, machine, originals, seconds_of
+from common import ROOT, machine, originals, seconds_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +25,7 @@ from rem_study.data.corruption import Batch
 from rem_study.models.masks import SHARED_ID
 from rem_study.models.redirect import ExpandedNetwork
 from rem_study.models.site import select_sites
+from rem_study.spec.resolve import load_study
 from rem_study.spec.space import load_space
 from rem_study.training.evaluation import given_label_accuracy
 from rem_study.training.loop import train_epoch
@@ -103,7 +104,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    spec, store, defaults = digits_study(), originals(), load_space("rem").defaults
+    spec = load_study(ROOT / "studies" / "digits-all-methods.yaml").spec
+    store, defaults = originals(), load_space("rem").defaults
     variants = {"as released": None, "width 1.0": defaults | {"redirect_width": 1.0}, "default": defaults}
     seconds: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -1,11 +1,12 @@
 """How well the corruption that nobody knows is found: healed networks against the original, and against cleanlab.
 
-For each corruption, discovery rate and replicate of the study of `studies/digits-all-methods.yaml`: the retained
-training samples are put in order by several scores, and the undiscovered corrupted ones looked for in it. Prints, for
-each score, mean average precision and recall at precision .9 over replicates, in each cell and over all of them; and
-before it, for each case, how far unlearning one half of the known samples carries over to the other.
+For each corruption, discovery rate and replicate of a study: the retained training samples are put in order by several
+scores, and the undiscovered corrupted ones looked for in it. Prints, for each score, mean average precision and recall
+at precision .9 over replicates, in each cell and over all of them; and before it, for each case, how far unlearning one
+half of the known samples carries over to the other.
 
-    python benchmarks/suspects.py [--replicates 3] [--rates .1 .3 .5] [--methods npo scrub ...] [--no-cleanlab]
+    python benchmarks/suspects.py [--study studies/digits-all-methods.yaml] [--set KEY.PATH=VALUE ...]
+      [--replicates 3] [--rates .1 .3 .5] [--corruptions poison ...] [--methods npo scrub ...] [--no-cleanlab]
 
 - REM: margin of the given label in the network healed by REM's defaults; of two and more networks that differ in
   their seed, the mean; less the original's margin. - other methods: margin in the
@@ -23,14 +24,16 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from common import digits_study, machine, originals
+from common import ROOT, machine, originals
 from torch import Tensor, nn
 
 from rem_study.errors import UnlearningError
 from rem_study.seeds import generator
 from rem_study.spec import StudySpec, load_space
+from rem_study.spec.resolve import load_study
 from rem_study.training import BatchLoader, train_classifier
 from rem_study.trial.trial import Cell, PosedTask, pose
 from rem_study.unlearning import unlearn
@@ -113,13 +116,15 @@ def show(found: Mapping[str, Mapping[str, list[tuple[float, float]]]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=ROOT / "studies" / "digits-all-methods.yaml")
+    parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY.PATH=VALUE")
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
-    parser.add_argument("--corruptions", nargs="*", help="by name; default: all three")
+    parser.add_argument("--corruptions", nargs="*", help="by name; default: all of the study")
     parser.add_argument("--methods", nargs="*", default=[])
     parser.add_argument("--no-cleanlab", action="store_true")
     arguments = parser.parse_args()
-    spec, store = digits_study(), originals()
+    spec, store = load_study(arguments.study, tuple(arguments.changes)).spec, originals()
     print(machine(), flush=True)
     found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     wanted = [one for one in spec.corruptions if not arguments.corruptions or one.name in arguments.corruptions]

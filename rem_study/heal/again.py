@@ -56,9 +56,10 @@ def joined(known: Tensor, more: Tensor) -> Tensor:
 
 
 def surest(suspects: Suspects) -> Tensor:
-    """Ids of the suspects that a further round takes for known: from the top as many as the estimate's lower end."""
+    """Ids of the suspects that a further round takes for known: from the top as many as the estimate's lower end, at
+    least half of them."""
     ids = suspects.ids[suspects.suspect]
-    return ids[: min(len(ids), math.floor(suspects.low))]
+    return ids[: max(math.floor(suspects.low), math.ceil(len(ids) / 2))]
 
 
 def _mistake(path: Path, why: str) -> InputError:

@@ -1,8 +1,10 @@
 """Where a case lies in the plane of corruptions, from the samples that somebody knows: discovery rate and kind.
 
 1. Heal by REM's defaults from all known samples, and twice from one half of them. Suspects are what the first network
-   doubts.
-2. Each of the others judges the half that it was not told of. Confirmed are the known samples whose label it rejects;
+   doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects are then taken for
+   known, and suspects are what the network doubts that is healed from both; up to ROUNDS times, while there are more.
+2. Each half is judged by the network that was not told of it; a handful by one that was told of the suspects alone.
+   Confirmed are the known samples whose label it rejects;
    their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
 3. Kind, from what labels have in common (given label and likeliest other) among the known samples, and where these are
    few (`kinds`) the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
@@ -32,6 +34,7 @@ from torch import Tensor
 
 from rem_study.data import CorruptedTrainingSet
 from rem_study.errors import InputError, UnlearningError
+from rem_study.heal.again import joined, surest
 from rem_study.heal.healing import Healing, heal, pose
 from rem_study.heal.inputs import Case
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
@@ -41,6 +44,8 @@ from rem_study.unlearning.carry_over import carry_over
 from rem_study.unlearning.suspicion import doubt, training_logits
 
 _FEWEST = 4
+FEW = 20
+ROUNDS = 3
 MOST_RANDOM = 0.75
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.4
@@ -154,27 +159,74 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
             f"checkpoint: it gives only {learnt:.0%} of the training samples their labels; were mean, std and the size "
             "of the images these in training?"
         )
-    say(f"diagnosing, 1 of 4: healing by REM's defaults from all {len(case.ids)} known samples")
+    few = len(case.ids) < FEW
+    steps = 5 if few else 4
+    say(f"diagnosing, 1 of {steps}: healing by REM's defaults from all {len(case.ids)} known samples")
     healing = heal(network, dataset, case.ids, recipe=case.recipe, clean_labels=case.clean_labels, seed=case.seed)
     witnesses = [witness(healing, case, case.ids)]
     order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
     for number, half in enumerate(order.tensor_split(2)):
-        say(f"diagnosing, {number + 2} of 4: from {'the other' if number else 'one'} half of them")
+        say(f"diagnosing, {number + 2} of {steps}: from {'the other' if number else 'one'} half of them")
         try:
             part = heal(network, dataset, half, recipe=case.recipe, seed=derive_seed("half", case.seed, number))
         except UnlearningError:
             continue  # it broke: no witness
         if _kept(part) >= LEAST_KEPT:
             witnesses.append(witness(part, case, half))
-    say(f"diagnosing, 4 of 4: how far unlearning one half carries over to the other, {splits} splits")
+    say(f"diagnosing, 4 of {steps}: how far unlearning one half carries over to the other, {splits} splits")
     try:
         carried = tuple(carry_over(task, splits))
     except UnlearningError:
         carried = ()  # the flush broke: it told nothing
-    suspects = find_suspects(witnesses, dataset.train_labels, case.ids)
-    base = _rejected(witnesses[1:], dataset.train_labels.cpu(), case.ids.cpu())
-    found = conclude(suspects, len(case.ids), dataset.num_classes, base, _kept(healing), carried)
+    found = _concluded(case, healing, witnesses, witnesses[1:], carried)
+    if few and not found.little_to_heal and _kept(healing) >= LEAST_KEPT:
+        say(f"diagnosing, 5 of {steps}: from them and the surest suspects, as so few are known")
+        if told := _further(case, witnesses):
+            witnesses, judges = told
+            found = _concluded(case, healing, witnesses, judges, carried)
     return Examined(found, healing, tuple(witnesses))
+
+
+def _concluded(
+    case: Case, healing: Healing, witnesses: list[Witness], judges: list[Witness], carried: tuple[float, ...]
+) -> Diagnosis:
+    """What these witnesses say, those that judge the known samples (`judges`) among them."""
+    labels, known = case.dataset.train_labels, case.ids
+    base = _rejected(judges, labels.cpu(), known.cpu())
+    suspects = find_suspects(witnesses, labels, known)
+    return conclude(suspects, len(known), case.dataset.num_classes, base, _kept(healing), carried)
+
+
+def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[Witness]] | None:
+    """The first witness and those of up to ROUNDS rounds that take suspects for known, each of which still judges what
+    the next ones take; and who judges the known samples: a network that was told of the suspects alone, or else the
+    halves. None where no round told anything."""
+    labels = case.dataset.train_labels
+    more = torch.zeros(0, dtype=torch.int64)
+
+    def told(ids: Tensor, stream: str) -> Witness | None:
+        seed = derive_seed(stream, case.seed)
+        try:
+            healing = heal(case.architecture.network, case.dataset, ids, recipe=case.recipe, seed=seed)
+        except UnlearningError:
+            return None
+        return witness(healing, case, ids) if _kept(healing) >= LEAST_KEPT else None
+
+    further: list[Witness] = []
+    for number in range(ROUNDS):
+        suspects = find_suspects([*further, *witnesses], labels, case.ids)
+        surer = surest(suspects)
+        if not suspects.believable or len(surer) <= len(more):
+            break
+        if (one := told(joined(case.ids, surer), f"further/{number}")) is None:
+            break
+        more = surer
+        further.append(one)
+    if not further:
+        return None
+    judge = told(more, "judge") if len(more) > 1 else None
+    judges = witnesses[1:] if judge is None else [judge]
+    return [witnesses[0], *further, *judges], judges
 
 
 def _kept(healing: Healing) -> float:
@@ -182,11 +234,11 @@ def _kept(healing: Healing) -> float:
     return healing.after.retain_accuracy / max(healing.before.retain_accuracy, 1e-9)
 
 
-def _rejected(halves: Sequence[Witness], labels: Tensor, known: Tensor) -> float:
+def _rejected(judges: Sequence[Witness], labels: Tensor, known: Tensor) -> float:
     """The share of the retained samples whose given label these networks reject, on average; 0 without any."""
     retained = torch.ones(len(labels), dtype=torch.bool)
     retained[known] = False
-    shares = [(doubt(one.logits, labels)[retained] > 0).double().mean().item() for one in halves]
+    shares = [(doubt(one.logits, labels)[retained] > 0).double().mean().item() for one in judges]
     return statistics.fmean(shares) if shares else 0.0
 
 
@@ -208,7 +260,7 @@ def conclude(
     """The rules above.
 
     Args:
-        base: share of the retained samples whose label the networks reject that were healed from a half.
+        base: share of the retained samples whose label the networks reject that judge the known ones.
         kept: what healing from all known samples left of the retain accuracy, as a share.
         carried: the carry-over of each split.
     """

@@ -23,10 +23,11 @@ class Common:
 
     @property
     def kind(self) -> str | None:
-        """`interclass_confusion` or `poison`, where at least KIND_SHARE of the labels are the same."""
-        if self.pair_share >= KIND_SHARE:
-            return "interclass_confusion"
-        return "poison" if self.target_share >= KIND_SHARE else None
+        """`interclass_confusion` or `poison`, whose share is larger and at least KIND_SHARE. (A handful of samples with
+        a trigger may all look like one class; confusion goes both ways.)"""
+        if max(self.pair_share, self.target_share) < KIND_SHARE:
+            return None
+        return "interclass_confusion" if self.pair_share >= self.target_share else "poison"
 
     def has(self, given: Tensor, proposed: Tensor) -> Tensor:
         """Which of these samples, labels int64 (N,) each, share the poison's label, or lie between the two confused

@@ -13,13 +13,12 @@ from rem_study.heal.diagnosis import Diagnosis
 from rem_study.heal.effects import Effects
 from rem_study.heal.healing import Healing
 from rem_study.heal.inputs import Case
-from rem_study.heal.suspects import Suspects
+from rem_study.heal.suspects import MANY, Suspects
 from rem_study.spec import Configuration
 from rem_study.spec.best import Recommendation
 from rem_study.version import __version__
 
 _LOST = 0.05  # of retain accuracy, beyond which healing has cost more than it should
-_MANY = 0.3  # of the retained samples suspected, beyond which it is likelier that the network is to blame
 _POOR = 0.5  # accuracy on given labels below which the network is unlikely to have learnt these samples as they are
 
 
@@ -124,11 +123,6 @@ def _score(value: float | None) -> str:
     return "broke" if value is None else f"{value:.3f}"
 
 
-def believable(suspects: Suspects) -> bool:
-    """Whether they are so few that it is likelier that they are corrupted than that the network is damaged."""
-    return suspects.estimate <= _MANY * int((~suspects.known).sum())
-
-
 def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
     """What looks wrong with the input, though it could be healed."""
     told = []
@@ -146,9 +140,9 @@ def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
             f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
             "another configuration may do better (--tries with --best, or a lower lr)"
         )
-    if not believable(suspects):
+    if not suspects.believable:
         told.append(
-            f"{suspects.estimate} of the retained samples are suspects, more than {_MANY:.0%}: "
+            f"{suspects.estimate} of the retained samples are suspects, more than {MANY:.0%}: "
             "the healed network may be damaged, and the list no guide"
         )
     return told

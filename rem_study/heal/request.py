@@ -18,8 +18,8 @@ from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
-from rem_study.heal.report import Try, believable, find_warnings, report_facts, report_lines
-from rem_study.heal.suspects import Suspects, find_suspects, suspects_csv
+from rem_study.heal.report import Try, find_warnings, report_facts, report_lines
+from rem_study.heal.suspects import Suspects, Witness, find_suspects, suspects_csv
 from rem_study.seeds import derive_seed
 from rem_study.spec.best import Recommendation
 from rem_study.spec.data import OwnDataSpec
@@ -81,15 +81,16 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     if examined is not None:
         tried = diagnosed_attempts(request, examined.diagnosis) or tried
     healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
-    suspects = _find_suspects(request, case, healing, examined, say)
+    heard = [] if examined is None else list(examined.witnesses[1:])
+    suspects = _find_suspects(request, case, healing, examined, heard, say)
     rounds = 1
     little = examined is not None and examined.diagnosis.little_to_heal
-    while rounds < request.rounds and not little and believable(suspects) and len(more := surest(suspects)):
+    while rounds < request.rounds and not little and suspects.believable and len(more := surest(suspects)):
         rounds += 1
         say(f"round {rounds} of {request.rounds}: {len(more)} suspects are taken for known")
         further = replace(case, ids=joined(case.ids[:told], more))
         healing, recommendation, tries = _heal_best(request, tried, further, None, say)
-        suspects = _find_suspects(request, further, healing, examined, say, known=case.ids[:told])
+        suspects = _find_suspects(request, further, healing, examined, heard, say, known=case.ids[:told])
         case = further
     asked = {
         "checkpoint": str(request.checkpoint),
@@ -188,14 +189,20 @@ def _healed(request: HealRequest, case: Case, examined: Examined | None, configu
 
 
 def _find_suspects(
-    request: HealRequest, case: Case, healing: Healing, examined: Examined | None, say: Say, known: Tensor | None = None
+    request: HealRequest,
+    case: Case,
+    healing: Healing,
+    examined: Examined | None,
+    heard: list[Witness],
+    say: Say,
+    known: Tensor | None = None,
 ) -> Suspects:
-    """By the healed network, by others that differ from it in their seed alone, and of the known samples by those that
-    were healed without them. `known`: fewer than were unlearned, where suspects were taken for known."""
-    halves = [] if examined is None else list(examined.witnesses[1:])
+    """By the healed network, by others that differ from it in their seed alone, and by those `heard` before, which were
+    not told of all that these were told; the new ones are added to them. `known`: fewer than were unlearned, where
+    suspects were taken for known."""
     if examined is not None and examined.diagnosis.little_to_heal:
         return examined.diagnosis.suspects
-    witnesses = [witness(healing, case, case.ids)]
+    heard.append(witness(healing, case, case.ids))
     for number in range(1, request.erasures):
         say(f"looking for suspects: erasure {number + 1} of {request.erasures}")
         seed = derive_seed("erasure", request.seed, number)
@@ -203,8 +210,8 @@ def _find_suspects(
             again = _healed(request, case, None, healing.configuration, seed)
         except UnlearningError:
             continue  # a witness less
-        witnesses.append(witness(again, case, case.ids))
-    return find_suspects([*witnesses, *halves], case.dataset.train_labels, case.ids if known is None else known)
+        heard.append(witness(again, case, case.ids))
+    return find_suspects(heard, case.dataset.train_labels, case.ids if known is None else known)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from rem_study.shown import in_a_cell
 from rem_study.unlearning.suspicion import doubt
 
 COLUMNS = ("rank", "id", "file", "given_label", "proposed_label", "score", "known", "suspect", "confirmed")
+MANY = 0.3
+"""Of the retained samples suspected, beyond which it is likelier that the network is to blame."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Suspects:
     def confirmed(self) -> int:
         """Those of them whose given label is rejected."""
         return int((self.left_out & (self.score > 0)).sum())
+
+    @property
+    def believable(self) -> bool:
+        """Whether they are so few that it is likelier that they are corrupted than that the network is damaged."""
+        return self.estimate <= MANY * int((~self.known).sum())
 
 
 def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -> Suspects:
