@@ -24,6 +24,7 @@ import random
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,9 @@ def main() -> None:
         root.mkdir(parents=True, exist_ok=True)
         folder = arguments.folder
         if folder is None or not folder.exists():
-            folder = fill(root, arguments.rows, arguments.cells, arguments.methods)
+            # In a process of its own: what this one holds, those that it measures have held too.
+            with ProcessPoolExecutor(1) as pool:
+                folder = pool.submit(fill, root, arguments.rows, arguments.cells, arguments.methods).result()
         size = sum(path.stat().st_size for path in (folder / "log").glob("*.jsonl"))
         print(f"{arguments.rows} rows, a log of {size / MIB:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True)
         for name in arguments.only:

@@ -52,8 +52,12 @@ def test_confirmed_rows_and_the_top_of_the_suspects_become_known(suspects):
     assert joined(torch.tensor([9, 5]), torch.tensor([0, 5])).tolist() == [9, 5, 0]
 
 
-def test_a_further_round_takes_as_many_suspects_as_the_estimate_is_sure_of():
-    assert surest(listed()).tolist() == [8, 7, 6]
+def test_a_further_round_takes_as_many_suspects_as_the_estimate_is_sure_of_and_half_of_them_at_least():
+    some = listed()
+    suspects = some.ids[some.suspect].tolist()
+    assert surest(some).tolist() == [8, 7, 6]
+    assert surest(replace(some, low=0)).tolist() == suspects[: (len(suspects) + 1) // 2]
+    assert surest(replace(some, low=len(suspects))).tolist() == suspects
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_again_and_rounds_start_from_the_original_with_more_known(tmp_path):
     mine = tmp_path / "mine.csv"
     mine.write_bytes(listing.read_bytes())
     confirm(mine, *case.wrong[5:15].tolist())
-    result = CliRunner().invoke(main, ["heal", *given, *quick, "--again", str(mine)])
+    result = CliRunner().invoke(main, ["heal", *given, *quick, "--again", str(mine), "--force"])
     assert result.exit_code == 0, result.output
     assert json.loads(report.read_text())["samples"]["forget"] == 15
     known = {int(row["id"]) for row in csv.DictReader(listing.open()) if row["known"] == "yes"}

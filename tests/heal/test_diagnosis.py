@@ -12,12 +12,16 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from doubles.corrupted import CORRUPTED, Corrupted, corrupted_digits
+from doubles.corrupted import CORRUPTED, MODEL, Corrupted, corrupted_digits
 
 from rem_study.cli import main
+from rem_study.heal import diagnosis
 from rem_study.heal.choice import Choice, diagnosed_attempts
-from rem_study.heal.diagnosis import Diagnosis, conclude
-from rem_study.heal.suspects import Suspects
+from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, conclude
+from rem_study.heal.healing import Healing, Quality
+from rem_study.heal.inputs import Case, data_spec, read_case
+from rem_study.heal.request import HealRequest
+from rem_study.heal.suspects import Suspects, Witness
 
 
 def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: int = 50) -> Suspects:
@@ -134,6 +138,81 @@ def run(command: str, folder: Path, case, known, *options: str):
     result = CliRunner().invoke(main, [command, *case.write(folder, known), *options])
     assert result.exit_code == 0, result.output
     return result
+
+
+def test_a_trigger_whose_samples_look_alike_is_no_confusion():
+    """Confusion goes both ways; five poisoned samples that all look like one class have one given label besides."""
+    assert found([(0, 4)] * 6 + [(0, 7)] * 4 + POISON).kind == "poison"
+    assert found([(3, 5)] * 6 + [(5, 3)] * 4 + CONFUSION).kind == "interclass_confusion"
+    assert found([(3, 5)] * 20).kind == "interclass_confusion"  # one way alone: nothing tells them apart
+
+
+def case_of(folder: Path, corruption: str, known) -> Case:
+    network = corrupted_digits(corruption)
+    network.write(folder, known)
+    files = (folder / "model.pt", MODEL, str(folder / "data.npz"), folder / "known.csv")
+    request = HealRequest(*files, mean=(0.5,), std=(0.5,))
+    return read_case(request, data_spec(request.data))
+
+
+@pytest.fixture
+def healed_from(monkeypatch):
+    """Healing as the rules see it: what was healed from how many, and networks that reject the labels of as many more
+    (`reach`) of 40 corrupted samples as they were told of; of the halves, none."""
+    calls: list[list[int]] = []
+    reach = {"of": 2.0}
+
+    def heal(network, dataset, ids, configuration=None, **rest):
+        ids = torch.as_tensor(ids).tolist()
+        calls.append(ids)
+        kept = Quality(1.0, 0.0, None, None)
+        return Healing(network, kept, kept, {}, 0, 0, 0.0, 1.0)
+
+    def witness(healing, case, forgot):
+        told = set(forgot.tolist())
+        logits = torch.nn.functional.one_hot(case.dataset.train_labels, 10).float().cpu()
+        reached = [one for one in range(40) if one not in told][: int(reach["of"] * len(told)) if len(told) > 3 else 0]
+        wrong = [*told, *reached]
+        logits[wrong] = logits[wrong].roll(1, 1)
+        return Witness(logits, forgot.cpu())
+
+    monkeypatch.setattr(diagnosis, "heal", heal)
+    monkeypatch.setattr(diagnosis, "witness", witness)
+    monkeypatch.setattr(diagnosis, "carry_over", lambda task, splits: [1.0])
+    return calls, reach
+
+
+def test_a_handful_reaches_the_rest_through_its_suspects(tmp_path, healed_from):
+    """Each round is told of more, and judges what the next one takes; the known are judged by who was told of suspects
+    alone."""
+    calls, _ = healed_from
+    told = diagnosis.diagnose(case_of(tmp_path, "random_label", range(4)))
+    known = set(range(4))
+    assert [len(one) for one in calls[:3]] == [4, 2, 2]
+    further, judge = calls[3:-1], calls[-1]
+    assert len(further) == ROUNDS and all(known < set(one) for one in further)
+    assert [len(one) for one in further] == sorted({len(one) for one in further})
+    assert not known & set(judge) and set(judge) | known == set(further[-1])
+    assert told.diagnosis.suspects.estimate == 36 and told.diagnosis.discovery_rate == pytest.approx(0.1)
+    assert (told.diagnosis.confirmed, told.diagnosis.judged) == (4, 4)
+
+
+def test_no_further_round_where_none_is_suspected_nor_where_many_are_known(tmp_path, healed_from):
+    calls, reach = healed_from
+    diagnosis.diagnose(case_of(tmp_path, "random_label", range(FEW)))
+    assert len(calls) == 3
+    reach["of"] = 0.0
+    calls.clear()
+    told = diagnosis.diagnose(case_of(tmp_path, "random_label", range(4)))
+    assert len(calls) == 3 and told.diagnosis.unclear[0].startswith("only 0 of 4 known samples are confirmed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corruption", ["poison", "random_label", "interclass_confusion"])
+def test_five_known_samples_tell_the_kind_and_how_many_others_there_are(corruption, tmp_path):
+    told = diagnosis.diagnose(case_of(tmp_path, corruption, corrupted_digits(corruption).wrong[:5])).diagnosis
+    assert told.kind == corruption and told.discovery_rate is not None
+    assert 5 / CORRUPTED / 1.5 < told.discovery_rate < 5 / CORRUPTED * 1.5
 
 
 @pytest.mark.slow
