@@ -55,11 +55,11 @@ def joined(known: Tensor, more: Tensor) -> Tensor:
     return torch.cat([known, more[~torch.isin(more, known)]])
 
 
-def surest(suspects: Suspects) -> Tensor:
-    """Ids of the suspects that a further round takes for known: from the top as many as the estimate's lower end, at
-    least half of them."""
+def surest(suspects: Suspects, least: float = 0.0) -> Tensor:
+    """Ids of the suspects that a further round takes for known: from the top as many as the estimate's lower end, and
+    at least the share `least` of them."""
     ids = suspects.ids[suspects.suspect]
-    return ids[: max(math.floor(suspects.low), math.ceil(len(ids) / 2))]
+    return ids[: max(math.floor(suspects.low), math.ceil(least * len(ids)))]
 
 
 def _mistake(path: Path, why: str) -> InputError:

@@ -1,15 +1,16 @@
 """Where a case lies in the plane of corruptions, from the samples that somebody knows: discovery rate and kind.
 
 1. Heal by REM's defaults from all known samples, and twice from one half of them. Suspects are what the first network
-   doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects are then taken for
-   known, and suspects are what the network doubts that is healed from both; up to ROUNDS times, while there are more.
+   doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects (LEAST_TAKEN of
+   them at least) are then taken for known, and suspects are what the network doubts that is healed from both; up to
+   ROUNDS times, while there are more.
 2. Each half is judged by the network that was not told of it; a handful by one that was told of the suspects alone.
-   Confirmed are the known samples whose label it rejects;
-   their share counts less what those networks reject of the retained samples: (share - base) / (1 - base).
+   Confirmed are the known samples whose label it rejects; their share counts less what those networks reject of the
+   retained samples: (share - base) / (1 - base).
 3. Kind, from what labels have in common (given label and likeliest other) among the known samples, and where these are
    few (`kinds`) the surest suspects beside them: at least KIND_SHARE between the same two classes: interclass
-   confusion; else as many with the same given label: poison; neither share above SPREAD_SHARE: random labels, unless
-   they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
+   confusion; as many with the same given label: poison; both: the larger share; neither share above SPREAD_SHARE:
+   random labels, unless they carry over like samples that share something (MOST_RANDOM); in between nobody can tell.
 4. Discovery rate = known / (known + estimated suspects); suspects are those alone whose labels are of that kind.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
@@ -46,6 +47,7 @@ from rem_study.unlearning.suspicion import doubt, training_logits
 _FEWEST = 4
 FEW = 20
 ROUNDS = 3
+LEAST_TAKEN = 0.5
 MOST_RANDOM = 0.75
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.4
@@ -215,7 +217,7 @@ def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[
     further: list[Witness] = []
     for number in range(ROUNDS):
         suspects = find_suspects([*further, *witnesses], labels, case.ids)
-        surer = surest(suspects)
+        surer = surest(suspects, LEAST_TAKEN)
         if not suspects.believable or len(surer) <= len(more):
             break
         if (one := told(joined(case.ids, surer), f"further/{number}")) is None:

@@ -24,7 +24,7 @@ _MOST_PIXELS = 96  # of a thumbnail's side
 _MOST_CLASSES = 25  # of a confusion matrix that is shown
 _SHEETS = """
 .sheet { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 }
-.sheet figure { margin: 0; width: 7.2rem; font-size: .78rem; overflow: hidden }
+.sheet figure { margin: 0; width: 7.2rem; font-size: .78rem; overflow-wrap: anywhere }
 .sheet img { width: 7rem; height: 7rem; object-fit: contain; image-rendering: pixelated; background: #eee }
 .confusion td, .confusion th { text-align: right; padding: .1rem .45rem } .wrong { background: var(--wrong) }
 .matrices { display: flex; flex-wrap: wrap; gap: 2rem }
@@ -57,13 +57,16 @@ def page(
 
 def _summary(facts: Mapping[str, Any], suspects: Suspects, effects: Effects) -> Iterator[str]:
     samples = facts["samples"]
-    known = f"{samples['forget']} of {samples['train']:,} training samples were said to have wrong labels"
+    known = f"{facts['told']} of {samples['train']:,} training samples were said to have wrong labels"
     if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
         yield f"{known}, but they look like all the others: there is little to heal, and nothing was changed."
         return
     forgot = facts["forget_accuracy"]
+    taken = samples["forget"] - facts["told"]
+    more = f", and {taken} suspects were taken for such after a first round" if taken else ""
     yield (
-        f"{known}. The network gave {forgot['before']:.0%} of these wrong labels before, and {forgot['after']:.0%} now."
+        f"{known}{more}. The network gave {forgot['before']:.0%} of these wrong labels before, and "
+        f"{forgot['after']:.0%} now."
     )
     yield (
         f"Of the others {suspects.estimate} are likely to be wrong too ({suspects.low} to {suspects.high}): the healed "

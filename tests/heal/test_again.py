@@ -52,11 +52,12 @@ def test_confirmed_rows_and_the_top_of_the_suspects_become_known(suspects):
     assert joined(torch.tensor([9, 5]), torch.tensor([0, 5])).tolist() == [9, 5, 0]
 
 
-def test_a_further_round_takes_as_many_suspects_as_the_estimate_is_sure_of_and_half_of_them_at_least():
+def test_a_further_round_takes_as_many_suspects_as_the_estimate_is_sure_of_and_the_share_that_is_asked_for():
     some = listed()
     suspects = some.ids[some.suspect].tolist()
     assert surest(some).tolist() == [8, 7, 6]
-    assert surest(replace(some, low=0)).tolist() == suspects[: (len(suspects) + 1) // 2]
+    assert surest(replace(some, low=0)).tolist() == [] and surest(replace(some, low=0), 0.5).tolist() == suspects[:3]
+    assert len(suspects) == 5
     assert surest(replace(some, low=len(suspects))).tolist() == suspects
 
 
@@ -88,6 +89,9 @@ def test_again_and_rounds_start_from_the_original_with_more_known(tmp_path):
     told = json.loads(report.read_text())
     assert told["rounds"] == 2 and told["told"] == 5 < told["samples"]["forget"]
     assert sum(row["known"] == "yes" for row in csv.DictReader(listing.open())) == 5
+    page = (tmp_path / "model.healed.report.html").read_text()
+    taken = told["samples"]["forget"] - 5
+    assert f"5 of 1,200 training samples were said to have wrong labels, and {taken} suspects were taken" in page
     mine = tmp_path / "mine.csv"
     mine.write_bytes(listing.read_bytes())
     confirm(mine, *case.wrong[5:15].tolist())
