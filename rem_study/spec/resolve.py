@@ -36,7 +36,10 @@ def read_document(path: Folder, overrides: tuple[str, ...] = (), name: str | Non
 
 def resolve(document: dict[str, Any], origin: str, folder: Folder) -> Study:
     """A study from plain values; paths in it are relative to `folder`. Raises InputError."""
-    spec = validate(StudySpec, document, origin)
+    try:
+        spec = validate(StudySpec, document, origin)
+    except InputError as error:
+        raise InputError("\n".join([str(error), *_unknown_methods(document, origin)])) from None
     resolved, spaces, mistakes = {}, {}, []
     for method, method_spec in spec.methods.items():
         try:
@@ -65,6 +68,22 @@ def resolve(document: dict[str, Any], origin: str, folder: Folder) -> Study:
     if mistakes:
         raise InputError("\n".join(mistakes))
     return Study(spec=spec.model_copy(update={"methods": resolved}), spaces=spaces)
+
+
+def _unknown_methods(document: dict[str, Any], origin: str) -> list[str]:
+    """The lines for methods that there are not, in a document that is wrong elsewhere too."""
+    try:
+        methods = methods_as_mapping(document.get("methods"))
+    except ValueError:
+        return []
+    lines = []
+    for name, given in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(name, str) and isinstance(given, dict) and not given.get("space"):
+            try:
+                load_space(name)
+            except InputError as error:
+                lines.append(f"{origin}: methods.{field_name(name)}: {error}")
+    return lines
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

@@ -264,7 +264,7 @@ def load_space(method: str, path: Folder | None = None) -> SearchSpace:
     """The search space of `method`, its own or the file at `path`. Raises InputError naming file and field."""
     if method not in known_methods():
         known = known_methods()
-        raise InputError(f"unknown method {method!r}{did_you_mean(method, known)}; known are {', '.join(known)}")
+        raise InputError(f"unknown method {method[:60]!r}{did_you_mean(method, known)}; known are {', '.join(known)}")
     space = parse_file(SearchSpace, path or shipped_folder("search_spaces") / f"{method}.yaml")
     if space.method != method:
         raise InputError(f"{path}: method: is {space.method!r}, but the study uses it for {method!r}")

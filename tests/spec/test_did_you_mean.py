@@ -71,6 +71,13 @@ def test_in_a_study_file(changes: dict[str, Any], field: str, meant: str) -> Non
     assert line.startswith(f"s.yaml: {field}: ") and f"did you mean {meant}?" in line and "\n" not in line
 
 
+def test_all_mistakes_at_once_names_of_methods_too() -> None:
+    lines = told(budgt={}, original={"epoch": 3}, methods={"nop": None, "ssd": {}, "rme": {"space": "mine.yaml"}})
+    fields = [line.split(": ")[1] for line in lines.splitlines()]
+    assert sorted(fields) == ["budgt", "methods.nop", "original.epoch"]  # a space of one's own is read later
+    assert told(budgt={}, methods=["ssd", "ssd"]).count("methods") == 1
+
+
 def test_another_kinds_field_is_not_suggested() -> None:
     assert "did you mean" not in told(corruptions=[{"name": "random_label", "patchsize": 3}])
     assert known_fields(StudySpec, ("corruptions", 0, "random_label")) == ["samples", "name"]
