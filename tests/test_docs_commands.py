@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from doubles.corrupted import corrupted_digits
 from doubles.docs import PAGES, ROOT, script
+from torchvision.transforms.functional import to_pil_image
 
 from rem_study.cli import main as cli
 
@@ -58,13 +60,14 @@ NOT_HERE = {
     r"^rem-study launch .*data\.root=": "needs Fashion-MNIST or CIFAR-10, and hours",
     r"^python docs/tables\.py runs/fashion": "needs that study",
     r"^python docs/gpu_tables\.py": "needs a file of gpu_cells.py: tests/benchmarks/test_gpu_cells.py makes some",
+    r"^python docs/inputs_table\.py": "needs the tests' cases: tests/inputs/test_inputs.py compares the page with them",
     r"^python docs/(site|make_notebook)\.py": "needs the extra `docs`: tests/test_docs_site.py",
     r"^python benchmarks/": "minutes to hours on a quiet machine",
     r"^(\.venv/bin/)?(python -m )?pytest": "would run this very test",
     r"^REM_STUDY_": "sets up what runs elsewhere",
 }
 MINUTES = {
-    r"^rem-study launch studies/(?!smoke)": "minutes to hours: checked with `rem-study check` in place of `launch`",
+    r"^rem-study launch (studies/(?!smoke)|study\.yaml)": "minutes to hours: `rem-study check` in place of `launch`",
 }
 
 
@@ -119,7 +122,9 @@ def synopses() -> list[str]:
 
 
 def _synopsis(line: str) -> bool:
-    words = line.split("   ")[0]
+    words, _, described = line.strip().partition("   ")
+    if re.match(r"[A-Za-z]", described.strip()):  # no comment, and no option on a line of its own
+        return True
     return bool(re.search(r"\b(STUDY\.yaml|DIR|METHOD|CHECKPOINT)\b", words)) and "=DIR" not in words
 
 
@@ -163,6 +168,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.arange(96) % 10
     parts = {"train_images": images[:64], "train_labels": labels[:64]}
     np.savez(place / "data.npz", **parts, test_images=images[64:], test_labels=labels[64:])
+    for number, image in enumerate(images):
+        folder = place / "photos" / ("train" if number < 64 else "test") / f"class{labels[number]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        to_pil_image(torch.from_numpy(image)).save(folder / f"{number}.png")
     for name in ("known.csv", "ids.csv"):
         (place / name).write_text("id\n" + "\n".join(map(str, range(0, 20, 2))) + "\n")
     return place
@@ -189,6 +198,13 @@ def test_every_command_runs_or_is_listed(page: str, command: str, workspace: Pat
         command = re.sub(r" --name \S+", "", command.replace("rem-study launch", "rem-study check"))
     if command.startswith("rem-study heal "):
         save_model(command, workspace)
+    if re.search(r"rem-study launch (studies/)?smoke", command):  # which another page has extended
+        shutil.rmtree(workspace / "runs" / "smoke")
+    if command.startswith("rem-study diagnose "):  # of a network that has learnt something
+        workspace = workspace / "learnt"
+        workspace.mkdir()
+        case = corrupted_digits("poison")
+        case.write(workspace, case.wrong[:14])
     run(command, workspace)
 
 
@@ -230,8 +246,6 @@ def python_blocks() -> list[Block]:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", python_blocks(), ids=lambda block: f"{block.page}: {block.text.splitlines()[0]}")
 def test_every_piece_of_python_runs(block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.transforms.functional import to_pil_image
-
     import rem_study
     from rem_study.data.dataset import load_dataset
     from rem_study.heal.healing import heal
