@@ -169,12 +169,7 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
     order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
     for number, half in enumerate(order.tensor_split(2)):
         say(f"diagnosing, {number + 2} of {steps}: from {'the other' if number else 'one'} half of them")
-        try:
-            part = heal(network, dataset, half, recipe=case.recipe, seed=derive_seed("half", case.seed, number))
-        except UnlearningError:
-            continue  # it broke: no witness
-        if _kept(part) >= LEAST_KEPT:
-            witnesses.append(witness(part, case, half))
+        witnesses += _heard(case, half, derive_seed("half", case.seed, number))
     say(f"diagnosing, 4 of {steps}: how far unlearning one half carries over to the other, {splits} splits")
     try:
         carried = tuple(carry_over(task, splits))
@@ -206,29 +201,30 @@ def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[
     labels = case.dataset.train_labels
     more = torch.zeros(0, dtype=torch.int64)
 
-    def told(ids: Tensor, stream: str) -> Witness | None:
-        seed = derive_seed(stream, case.seed)
-        try:
-            healing = heal(case.architecture.network, case.dataset, ids, recipe=case.recipe, seed=seed)
-        except UnlearningError:
-            return None
-        return witness(healing, case, ids) if _kept(healing) >= LEAST_KEPT else None
-
     further: list[Witness] = []
     for number in range(ROUNDS):
         suspects = find_suspects([*further, *witnesses], labels, case.ids)
         surer = surest(suspects, LEAST_TAKEN)
         if not suspects.believable or len(surer) <= len(more):
             break
-        if (one := told(joined(case.ids, surer), f"further/{number}")) is None:
+        if not (heard := _heard(case, joined(case.ids, surer), derive_seed(f"further/{number}", case.seed))):
             break
         more = surer
-        further.append(one)
+        further += heard
     if not further:
         return None
-    judge = told(more, "judge") if len(more) > 1 else None
-    judges = witnesses[1:] if judge is None else [judge]
+    alone = _heard(case, more, derive_seed("judge", case.seed)) if len(more) > 1 else []
+    judges = alone or witnesses[1:]
     return [witnesses[0], *further, *judges], judges
+
+
+def _heard(case: Case, ids: Tensor, seed: int) -> list[Witness]:
+    """A network healed by REM's defaults from these samples, as a witness; none where that broke or wrecked it."""
+    try:
+        healing = heal(case.architecture.network, case.dataset, ids, recipe=case.recipe, seed=seed)
+    except UnlearningError:
+        return []
+    return [witness(healing, case, ids)] if _kept(healing) >= LEAST_KEPT else []
 
 
 def _kept(healing: Healing) -> float:

@@ -77,8 +77,8 @@ def _unknown_methods(document: dict[str, Any], origin: str) -> list[str]:
     except ValueError:
         return []
     lines = []
-    for name, given in methods.items() if isinstance(methods, dict) else ():
-        if isinstance(name, str) and isinstance(given, dict) and not given.get("space"):
+    for name in methods if isinstance(methods, dict) else ():
+        if isinstance(name, str):
             try:
                 load_space(name)
             except InputError as error:

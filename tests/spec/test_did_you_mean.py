@@ -74,7 +74,7 @@ def test_in_a_study_file(changes: dict[str, Any], field: str, meant: str) -> Non
 def test_all_mistakes_at_once_names_of_methods_too() -> None:
     lines = told(budgt={}, original={"epoch": 3}, methods={"nop": None, "ssd": {}, "rme": {"space": "mine.yaml"}})
     fields = [line.split(": ")[1] for line in lines.splitlines()]
-    assert sorted(fields) == ["budgt", "methods.nop", "original.epoch"]  # a space of one's own is read later
+    assert sorted(fields) == ["budgt", "methods.nop", "methods.rme", "original.epoch"]
     assert told(budgt={}, methods=["ssd", "ssd"]).count("methods") == 1
 
 
