@@ -76,7 +76,7 @@ def _placing(source: Path) -> Callable[[Path], str]:
         """Where a file of the checkout is in the site; one that is no page is put there."""
         if path.parent == ROOT and path.name in TOP:
             return TOP[path.name]
-        if path.is_relative_to(DOCS):
+        if path.is_relative_to(DOCS) and path.suffix != ".py":
             return path.relative_to(DOCS).as_posix()
         inner = path.relative_to(ROOT)
         if not path.is_file():

@@ -24,6 +24,20 @@ def test_links_are_led_to_where_things_are_in_the_site() -> None:
     assert site.relinked("[a](../README.md)", ROOT / "docs" / "heal.md", place) == "[a](<README.md>)"
 
 
+def test_every_link_of_a_page_leads_to_what_is_laid_out(tmp_path: Path) -> None:
+    site = script("site")
+    site.stage(tmp_path / "source")
+    lost: list[str] = []
+
+    def place(path: Path) -> str:
+        lost.extend([] if path.exists() else [f"{page.name}: {path}"])
+        return str(path)
+
+    for page in (tmp_path / "source").glob("*.md"):
+        site.relinked(page.read_text(encoding="utf-8"), page, place)
+    assert not lost
+
+
 def test_every_page_is_in_a_list() -> None:
     site = script("site")
     listed = {name for names in site.PAGES.values() for name in names}

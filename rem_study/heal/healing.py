@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rem_study.data import CorruptedTrainingSet, Dataset
 from rem_study.errors import InputError
-from rem_study.models.own_model import unwrapped, with_sites
+from rem_study.models.own_model import has_sites, unwrapped, with_sites
 from rem_study.seeds import derive_seed
 from rem_study.spec import Configuration, RecipeSpec, SearchSpace, load_space
 from rem_study.spec.space import Value
@@ -109,7 +109,7 @@ def heal(
     if _names_and_shapes(unlearned.network) != names_and_shapes:
         raise InputError(f"method: {method} gives a network with other parameters than the one it was given")
     after = _measure(unlearned.network, dataset, data, task.forget_ids, task.retain_ids, clean_labels)
-    healed = unlearned.network if with_sites(network) is network else unwrapped(unlearned.network)
+    healed = unlearned.network if has_sites(network) else unwrapped(unlearned.network)
     score = after.retain_accuracy * (1 - max(after.forget_accuracy, task.chance))
     return Healing(
         healed.eval(), before, after, configuration, unlearned.epochs, unlearned.sample_passes, seconds, score
@@ -136,13 +136,14 @@ def pose(
 ) -> UnlearningTask:
     """The task of unlearning these samples from a copy of `network`; arguments and errors as of `heal`."""
     forget, retain = _split(forget_ids, dataset)
-    original = with_sites(copy.deepcopy(network)).requires_grad_(True)
+    channels, height, width = dataset.train_images.shape[1:]
+    original = with_sites(copy.deepcopy(network), (channels, height, width)).requires_grad_(True)
     _check_network(original, dataset)
 
     def fresh() -> nn.Module:
         if fresh_network is None:
             raise InputError("method: it starts from a new network, and heal was given no fresh_network")
-        return with_sites(fresh_network())
+        return with_sites(fresh_network(), (channels, height, width))
 
     return UnlearningTask(
         network=original.train(),

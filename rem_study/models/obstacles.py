@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from rem_study.errors import InputError
+from rem_study.models.graph import module_graph
 from rem_study.spec import load_space
 from rem_study.spec.space import known_methods
 from rem_study.spec.yaml_file import one_line
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH, _HERE = (str(Path(file).parent) for file in (torch.__file__, __file__))
 
 
-def obstacles(network: nn.Module) -> str:
-    """One line: the part of the network that stands in REM's way, and the methods that need no place in it."""
-    methods = [name for name in methods_without_sites() if name not in NEED_PLAIN or not _reparametrised(network)]
-    return f"{_reason(network)}; methods that need none: {', '.join(methods)}"
+def obstacles(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
+    """One line: the part of `model.network`, for images (C, H, W), that stands in REM's way, and the methods that need
+    no place in it."""
+    methods = [name for name in methods_without_sites() if name not in NEED_PLAIN or not _reparametrised(model)]
+    return f"{_reason(model, image_shape)}; methods that need none: {', '.join(methods)}"
 
 
 def require_plain(network: nn.Module, method: str) -> None:
@@ -67,22 +69,23 @@ def _spaced(name: str) -> str:
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
 
 
-def _reason(network: nn.Module) -> str:
+def _reason(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
     try:
-        fx.Tracer().trace(network)
+        module_graph(model, image_shape)
     except Exception as error:  # whatever the network's own code raises when it meets a proxy
         return f"torch.fx cannot trace it: {_where(error)}"
-    if made := _reparametrised(network):
+    if made := _reparametrised(model):
         name, what = made[0]
         more = f" and of {len(made) - 1} more" if len(made) > 1 else ""
-        return f"the weight of {one_line(name)}{more} of its layers is made by {what}, and cannot grow"
+        own = one_line(name.removeprefix("network."))
+        return f"the weight of {own}{more} of its layers is made by {what}, and cannot grow"
     return "no convolution or linear layer feeds one other alone (with a batch norm, activations, pooling between)"
 
 
 def _where(error: Exception) -> str:
     """The line of the network's own code that tracing stopped at, and why."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_TORCH)]
-    own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _HERE))]
     why = one_line(error).split(". ")[0][:160] or type(error).__name__
     if not own:
         return why

@@ -13,11 +13,16 @@ from rem_study.models.vit import ViT
 
 
 class OwnModel(nn.Module):
-    """Any classifier, images (B, C, H, W) to logits (B, K), as `network`; blocks and sites are found by structure."""
+    """Any classifier, images (B, C, H, W) to logits (B, K), as `network`; blocks and sites are found by structure.
 
-    def __init__(self, network: nn.Module):
+    Args:
+        image_shape: channels, height, width of the images that it is for.
+    """
+
+    def __init__(self, network: nn.Module, image_shape: tuple[int, int, int]):
         super().__init__()
         self.network = network
+        self._image_shape = image_shape
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
@@ -28,16 +33,21 @@ class OwnModel(nn.Module):
 
     def sites(self) -> tuple[Site, ...]:
         """See `chain_sites`. Raises InputError where there is no such place, or the network cannot be traced."""
-        sites = chain_sites(self.network, "network.")
+        sites = chain_sites(self, self._image_shape)
         if not sites:
-            name = type(self.network).__name__
-            raise InputError(f"model: REM finds no place for new channels in {name}: {obstacles(self.network)}")
+            name, why = type(self.network).__name__, obstacles(self, self._image_shape)
+            raise InputError(f"model: REM finds no place for new channels in {name}: {why}")
         return sites
 
 
-def with_sites(network: nn.Module) -> nn.Module:
-    """`network` itself where it says by itself where it can be widened, else wrapped in an `OwnModel`."""
-    return network if isinstance(network, (ResNet9, ViT, TorchvisionModel, OwnModel)) else OwnModel(network)
+def has_sites(network: nn.Module) -> bool:
+    """Whether a network says by itself where it can be widened."""
+    return isinstance(network, (ResNet9, ViT, TorchvisionModel, OwnModel))
+
+
+def with_sites(network: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
+    """`network` itself where it `has_sites`, else wrapped in an `OwnModel` for images (C, H, W)."""
+    return network if has_sites(network) else OwnModel(network, image_shape)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

@@ -35,7 +35,7 @@ def timm_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -
         shape = " x ".join(map(str, image_shape))
         told = one_line(error)[:200]
         raise InputError(f"model.name: timm/{name} cannot take images of {shape} pixels: {told}") from error
-    return OwnModel(network.train())
+    return OwnModel(network.train(), image_shape)
 
 
 def _timm() -> Any:

@@ -12,6 +12,7 @@ import torchvision.models
 from torch import Tensor, fx, nn
 
 from rem_study.errors import InputError, did_you_mean
+from rem_study.models.graph import module_graph
 from rem_study.models.site import Site
 
 
@@ -33,6 +34,7 @@ class TorchvisionModel(nn.Module):
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
             raise InputError(f"model.name: torchvision has no classifier {name!r}{did_you_mean(name, known)}")
+        self._image_shape = image_shape
         channels, size, _ = image_shape
         options: dict[str, Any] = {"num_classes": num_classes}
         if name in ("googlenet", "inception_v3"):
@@ -78,7 +80,7 @@ class TorchvisionModel(nn.Module):
     def sites(self) -> tuple[Site, ...]:
         """Wherever one layer feeds another and nothing else: the inner channels of a ResNet's residual blocks,
         say. Raises InputError where there is no such place."""
-        sites = chain_sites(self.network, "network.")
+        sites = chain_sites(self, self._image_shape)
         if not sites:
             raise InputError("model.name: this network has no place for new channels that REM could find")
         return sites
@@ -101,21 +103,22 @@ _PASSING = (
 _PASSING_FUNCTIONS = (F.relu, torch.relu, F.gelu, F.silu, F.dropout, F.max_pool2d, F.avg_pool2d, torch.tanh)
 
 
-def chain_sites(network: nn.Module, prefix: str = "") -> tuple[Site, ...]:
+def chain_sites(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Site, ...]:
     """Sites found by structure: a convolution or linear layer, perhaps a batch norm behind it, what keeps channels
     apart (activations, pooling, dropout), then the one layer of the same kind that reads them.
 
     Args:
-        prefix: of module names in the sites; a site is named by its producer, without the prefix.
+        model: holds a network as `network`; a site is named by its producer's name in that.
+        image_shape: channels, height, width.
 
     Returns:
-        the sites in the order of execution; none where the graph cannot be traced (`torch.fx`).
+        the sites in the order of execution; none where the graph cannot be traced (`module_graph`).
     """
     try:
-        graph = fx.Tracer().trace(network)
+        graph = module_graph(model, image_shape)
     except Exception:  # whatever the network's own code raises when it meets a proxy
         return ()
-    modules = dict(network.named_modules())
+    modules = dict(model.named_modules())
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
 
     def module_of(node: fx.Node) -> nn.Module | None:
@@ -139,8 +142,8 @@ def chain_sites(network: nn.Module, prefix: str = "") -> tuple[Site, ...]:
             continue
         consumer = module_of(reader)
         if _widenable(consumer) and isinstance(consumer, nn.Conv2d) == isinstance(producer, nn.Conv2d):
-            name, norm_name = f"{prefix}{node.target}", None if norm is None else prefix + norm
-            sites.append(Site(str(node.target), name, norm_name, (f"{prefix}{reader.target}",), gate=norm_name or name))
+            name = str(node.target)
+            sites.append(Site(name.removeprefix("network."), name, norm, (str(reader.target),), gate=norm or name))
     return tuple(sites)
 
 

@@ -51,6 +51,29 @@ class Depends(Base):
             x = x / 255
         return self.layers(x)
 
+class AssertsContent(Base):
+    def forward(self, x):
+        assert x.min() >= -100
+        return self.layers(x)
+
+class ByBatch(Base):
+    def forward(self, x):
+        if len(x) % 2:
+            x = x + 0
+        return self.layers(x)
+
+class ByShape(Base):
+    def forward(self, x):
+        if x.size(2) < 16:
+            x = torch.nn.functional.interpolate(x, scale_factor=2)
+        for _ in range(x.shape[-1] // 20):
+            x = torch.nn.functional.avg_pool2d(x, 2)
+        return self.layers(x)
+
+class Flag(Base):
+    def forward(self, x, features=False):
+        return x if features else self.layers(x)
+
 class Loops(Base):
     def forward(self, x):
         return torch.stack([self.layers(one[None])[0] for one in x])

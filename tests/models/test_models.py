@@ -351,7 +351,7 @@ class Branches(nn.Module):
         super().__init__()
         self.a, self.b, self.c, self.d, self.e = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(5))
         self.f = nn.Conv2d(2, 2, 1, groups=2)
-        self.norm, self.pool, self.head = nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Linear(8, 3)
+        self.norm, self.pool, self.head = nn.BatchNorm2d(2), nn.MaxPool2d(3, 1, 1), nn.Linear(8, 3)
 
     def forward(self, x):
         c = self.c(self.b(F.relu(self.pool(self.norm(self.a(x))))) + x)
@@ -359,7 +359,7 @@ class Branches(nn.Module):
 
 
 def test_sites_are_found_by_structure():
-    found = chain_sites(Branches())
+    found = chain_sites(Branches(), (2, 2, 2))
     assert [(s.producer, s.norm, s.consumers) for s in found] == [("a", "norm", ("b",)), ("d", None, ("e",))]
 
 
@@ -369,7 +369,7 @@ class Untraceable(nn.Module):
 
 
 def test_a_graph_that_cannot_be_traced_has_no_sites():
-    assert chain_sites(Untraceable()) == ()
+    assert chain_sites(Untraceable(), SHAPE) == ()
 
 
 def test_rem_runs_on_a_resnet18(make_spec):
