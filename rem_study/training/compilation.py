@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.callback import callback_handler
 
 from rem_study.spec.original import Compile
 
@@ -115,12 +114,14 @@ class _Clock:
         self._began = 0.0
 
     def __enter__(self) -> None:
-        callback_handler.register_start_callback(self._begin)
-        callback_handler.register_end_callback(self._end)
+        handler = _callback_handler()
+        handler.register_start_callback(self._begin)
+        handler.register_end_callback(self._end)
 
     def __exit__(self, *_: object) -> None:
-        callback_handler.remove_start_callback(self._begin)
-        callback_handler.remove_end_callback(self._end)
+        handler = _callback_handler()
+        handler.remove_start_callback(self._begin)
+        handler.remove_end_callback(self._end)
 
     def _begin(self, _: object) -> None:
         self._began = time.perf_counter()
@@ -130,6 +131,13 @@ class _Clock:
 
 
 _CLOCK = _Clock()
+
+
+def _callback_handler() -> Any:
+    """Of the compiler, which is imported where something is compiled: that takes over a second and 150 MiB."""
+    from torch._dynamo.callback import callback_handler
+
+    return callback_handler
 
 
 def _kind_of_machine() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -123,6 +125,11 @@ def test_without_compile_a_step_is_itself_and_compiling_is_timed(traced):
         compiled(step)(torch.ones(20))
     assert compile_seconds() > before
     assert compiled(step) is step
+
+
+def test_a_launch_that_compiles_nothing_does_not_wait_for_the_compiler():
+    code = "import sys, rem_study.study.launch, rem_study.search.plan; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_compile_is_no_part_of_a_study_s_identity_nor_of_its_originals(make_spec):
