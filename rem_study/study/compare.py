@@ -156,6 +156,8 @@ def _row(studies: Sequence[Opened], own: Sequence[Scored | None], cells: Sequenc
 def _difference(lead: Lead, verdict: int) -> str:
     if math.isnan(lead.low):
         return f"{lead.value:+.3f} ?"
+    if lead.replicates and lead.low == lead.high == 0:
+        return f"the same, {lead.replicates} paired {VERDICTS[verdict]}"
     paired = f" {lead.replicates} paired" if lead.replicates else ""
     return f"{lead.value:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}]{paired} {VERDICTS[verdict]}"
 

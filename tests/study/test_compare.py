@@ -51,9 +51,9 @@ def test_a_gain_on_the_same_replicates_is_told_with_its_interval(tmp_path: Path)
     assert lines[0] == f"A {tmp_path / 'a'}: 4 cells, 2 methods, scores on 3 fresh replicates"
     assert "their study files say the same" in lines
     assert "poison@0.5 rem 0.800 0.890 +0.090 [+0.086, +0.094] 3 paired +" in lines
-    assert "poison@0.5 npo 0.400 0.400 +0.000 [+0.000, +0.000] 3 paired =" in lines
+    assert "poison@0.5 npo 0.400 0.400 the same, 3 paired =" in lines
     assert "rem 4 0.700 0.790 +0.090 [+0.086, +0.094] 3 paired +" in lines
-    assert "npo 3 0.433 0.433 +0.000 [+0.000, +0.000] 3 paired =" in lines
+    assert "npo 3 0.433 0.433 the same, 3 paired =" in lines
     assert "random_label@0.1 npo by 0.200 npo by 0.110" in lines
 
 
@@ -70,9 +70,9 @@ def test_what_differs_in_the_files_stands_first_and_what_only_one_has_is_counted
     for line in ("seed 0 3 0", "budget.trials 2 5 2", "discovery_rates.0.1 0.1 - 0.1"):
         assert lines.index(line) < lines.index("Means over the cells they share")
     row = next(line for line in lines if line.startswith("poison@0.5 rem"))
-    assert row == "poison@0.5 rem 0.800 0.800 0.800 +0.000 [-0.045, +0.045] = +0.000 [+0.000, +0.000] 3 paired ="
+    assert row == "poison@0.5 rem 0.800 0.800 0.800 +0.000 [-0.045, +0.045] = the same, 3 paired ="
     assert "and 4 scores (cell, method) that B alone has" not in lines
-    assert any(line.startswith("poison@0.1 rem 0.900 - 0.900 - +0.000") for line in lines)
+    assert any(line.startswith("poison@0.1 rem 0.900 - 0.900 - the same, 3 paired =") for line in lines)
     assert "and 4 scores (cell, method) that A alone has" in compared(first, second)
 
 
