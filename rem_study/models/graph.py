@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 
 def module_graph(network: nn.Module, image_shape: tuple[int, int, int]) -> fx.Graph:
     """The calls from images to logits, torch's own modules as single nodes, as `torch.fx` traces them.
 
     Shapes, dtypes and devices are those that a batch of such images has (nothing is computed), so that assertions,
-    branches and loops over them are followed. What holds for one batch must hold for all: two sizes of batch are
-    tried, and a branch on an image's content is an error.
+    branches and loops over them are followed; where an operator does not tell them without content, as by `torch.fx`
+    alone. What holds for one batch must hold for all: two sizes of batch are tried, and a branch on an image's content
+    is an error.
 
     Args:
         network: images (B, C, H, W) to logits (B, K); left as it is.
@@ -46,18 +47,28 @@ def _trace(network: nn.Module, shape: tuple[int, ...]) -> fx.Graph:
         return _Tracer(torch.empty(shape, device=device)).trace(network)
 
 
-class _Traced(fx.Proxy):
-    """A proxy that knows what a batch's tensor says of itself without its content.
+class _Known(fx.Proxy):
+    """The proxy of what a node gives, whose form is known: a tensor without content, or several of them."""
 
-    Asking is a use of the tensor: code that depends on the shape of a layer's output does not bear more channels.
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, result: Any):
+        super().__init__(node, tracer)
+        self._result = result
+
+    def __getattr__(self, k: str) -> Any:
+        if isinstance(getattr(self._result, k, None), torch.Tensor):
+            return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+        return super().__getattr__(k)
+
+
+class _Shaped(_Known):
+    """The proxy of a tensor.
+
+    Asking for its shape is a use of it: code that depends on that of a layer's output does not bear more channels.
     """
 
-    value: Any = None
-
     def _ask(self, name: str) -> Any:
-        answer = getattr(self.value, name)
         self.tracer.create_node("call_function", getattr, (self.node, name), {})
-        return answer
+        return getattr(self._result, name)
 
     shape = property(lambda self: self._ask("shape"))
     ndim = property(lambda self: self._ask("ndim"))
@@ -76,15 +87,6 @@ class _Traced(fx.Proxy):
     def __len__(self) -> int:
         return int(self._ask("shape")[0])
 
-    def __float__(self) -> float:
-        raise fx.proxy.TraceError(_CONTENT)
-
-    def __int__(self) -> int:
-        raise fx.proxy.TraceError(_CONTENT)
-
-
-_CONTENT = "a number is made of what the images show"
-
 
 class _Tracer(fx.Tracer):
     """Traces a network for the images `sample`, a tensor without content."""
@@ -92,22 +94,26 @@ class _Tracer(fx.Tracer):
     def __init__(self, sample: torch.Tensor):
         super().__init__()
         self._sample = sample
+        self._results: dict[fx.Node, Any] = {}
         self._running = False  # a node's own code, to learn its shapes: nothing is recorded
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Traced(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> fx.Proxy:
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
-        if isinstance(proxy, _Traced):
-            self._running = True
-            try:
-                proxy.value = self._run(kind, target, fx.node.map_aggregate(args, _value), _values(kwargs))
-            except DataDependentOutputException as error:
-                raise fx.proxy.TraceError(_CONTENT) from error
-            finally:
-                self._running = False
-        return proxy
+        self._running = True
+        try:
+            known_args, known_kwargs = (fx.node.map_aggregate(given, self._known) for given in (args, kwargs))
+            result = self._run(kind, target, known_args, known_kwargs)
+        except Exception:  # it takes content, or an operator has no form without: its shape is unknown
+            return proxy
+        finally:
+            self._running = False
+        self._results[proxy.node] = result
+        return (_Shaped if isinstance(result, torch.Tensor) else _Known)(proxy.node, self, result)
+
+    def _known(self, argument: Any) -> Any:
+        if isinstance(argument, fx.proxy.Attribute):
+            return getattr(self._known(argument.root), argument.attr)
+        return self._results[argument.node] if isinstance(argument, fx.Proxy) else argument
 
     def _run(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
@@ -124,13 +130,3 @@ class _Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-
-def _values(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: fx.node.map_aggregate(value, _value) for name, value in kwargs.items()}
-
-
-def _value(argument: Any) -> Any:
-    if isinstance(argument, fx.proxy.Attribute):
-        return getattr(_value(argument.root), argument.attr)
-    return argument.value if isinstance(argument, _Traced) else argument

@@ -81,7 +81,36 @@ class Pads(Base):
         return self.layers(F.pad(x, (0, missing[0], 0, missing[1])))
 
 
-FOLLOWED = [Base, Asserts, Branches, Defaults, Makes, InTraining, Pads]
+class Scales(Base):
+    """A number made of the content, which decides nothing."""
+
+    def forward(self, x):
+        return self.layers(x / x.abs().max().item())
+
+
+@torch.library.custom_op("rem_study_test::brighter", mutates_args=())
+def brighter(x: torch.Tensor) -> torch.Tensor:
+    """Somebody's own operator, with no form for tensors without content."""
+    return x + 1
+
+
+class OwnOperator(Base):
+    def forward(self, x):
+        assert len(x) > 0
+        return self.layers(brighter(x))
+
+
+class Splits(Base):
+    """Results that are no tensors."""
+
+    def forward(self, x):
+        first, rest = x.split([1, 2], dim=1)
+        top = rest.max(dim=1, keepdim=True).values
+        assert first.shape == top.shape
+        return self.layers(torch.cat([first, top.mT.mT, rest[:, :1]], dim=1))
+
+
+FOLLOWED = [Base, Asserts, Branches, Defaults, Makes, InTraining, Pads, Scales, OwnOperator, Splits]
 
 
 def sites(network: nn.Module) -> list[tuple[str, str | None, tuple[str, ...]]]:
@@ -137,8 +166,8 @@ class OverImages(Base):
     ("kind", "reason"),
     [
         (OnContent, "inputs to control flow"),
-        (OnANumber, "what the images show"),
-        (OnAnItem, "what the images show"),
+        (OnANumber, "float"),
+        (OnAnItem, "inputs to control flow"),
         (OnTheBatch, "the number of images in a batch"),
         (OverImages, "cannot be iterated"),
     ],
