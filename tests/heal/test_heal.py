@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import runpy
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -643,7 +644,10 @@ def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
     ],
 )
 def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corruption, tmp_path, monkeypatch):
-    """Half of the corrupted samples are known. By what a study on other seeds exported, and by REM's default."""
+    """Half of the corrupted samples are known. By what a study on other seeds exported, and by REM's default.
+
+    A ResNet-18's trigger is healed so differently from one seed of `heal` to the next (docs/rem.md) that one says
+    nothing: there the mean of three counts."""
     monkeypatch.chdir(tmp_path)
     given = trained_elsewhere(name, corruption, seed)
     _, model, _, _, best = ORIGINALS[name]
@@ -653,13 +657,15 @@ def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corrup
     Path("ids.csv").write_text("id\n" + "\n".join(map(str, given.ids[:30])))
     case = ("--best", str(EXPORTED / best), "--corruption", corruption, "--discovery-rate", "0.5", "--tries", "3")
     chosen = case if configuration == "exported" else ()
-    result = run("--mean", "0.5", "--std", "0.5", *chosen, model=model)
-    assert result.exit_code == 0, result.output
-    before = given.healed(network), given.tested(network)
-    network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
-    after = given.healed(network), given.tested(network)
-    print(f"{configuration} {name} {seed} {corruption}: healed {before[0]:.3f} -> {after[0]:.3f},"
-          f" test {before[1]:.3f} -> {after[1]:.3f}")  # fmt: skip
-    print(result.stdout)
-    assert after[0] >= before[0] + 0.4
-    assert after[1] >= before[1] - 0.02
+    before, after = (given.healed(network), given.tested(network)), []
+    for heal_seed in range(3 if (name, corruption) == ("resnet18", "poison") else 1):
+        result = run("--mean", "0.5", "--std", "0.5", "--seed", str(heal_seed), "--force", *chosen, model=model)
+        assert result.exit_code == 0, result.output
+        network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
+        after.append((given.healed(network), given.tested(network)))
+        print(f"{configuration} {name} {seed} {corruption}: healed {before[0]:.3f} -> {after[-1][0]:.3f},"
+              f" test {before[1]:.3f} -> {after[-1][1]:.3f}")  # fmt: skip
+        print(result.stdout)
+    healed, tested = (statistics.fmean(values) for values in zip(*after, strict=True))
+    assert healed >= before[0] + 0.4
+    assert tested >= before[1] - 0.02
