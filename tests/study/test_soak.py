@@ -103,7 +103,7 @@ def test_a_hundred_relaunches_of_the_smoke_study_leave_nothing_behind(tmp_path, 
         place.assert_clean()
     assert trials(folder).equals(before)
     assert not read_log(folder / "log")[1]
-    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert {path.name for path in folder.iterdir() if path.name.startswith(".")} == {".lock", ".study-id"}
 
 
 def descriptors() -> int:
