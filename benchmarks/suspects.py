@@ -2,11 +2,12 @@
 
 For each corruption, discovery rate and replicate of a study: the retained training samples are put in order by several
 scores, and the undiscovered corrupted ones looked for in it. Prints, for each score, mean average precision and recall
-at precision .9 over replicates, in each cell and over all of them; and before it, for each case, how far unlearning one
+at a precision over replicates, in each cell and over all of them; and before it, for each case, how far unlearning one
 half of the known samples carries over to the other.
 
     python benchmarks/suspects.py [--study studies/digits-all-methods.yaml] [--set KEY.PATH=VALUE ...]
-      [--replicates 3] [--rates .1 .3 .5] [--corruptions poison ...] [--methods npo scrub ...] [--no-cleanlab]
+      [--replicates 3] [--rates .1 .3 .5] [--corruptions poison ...] [--methods npo scrub ...] [--precision .9]
+      [--no-cleanlab]
 
 - REM: margin of the given label in the network healed by REM's defaults; of two and more networks that differ in
   their seed, the mean; less the original's margin. - other methods: margin in the
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
     parser.add_argument("--corruptions", nargs="*", help="by name; default: all of the study")
     parser.add_argument("--methods", nargs="*", default=[])
+    parser.add_argument("--precision", type=float, default=0.9, help="that recall is told at")
     parser.add_argument("--no-cleanlab", action="store_true")
     arguments = parser.parse_args()
     spec, store = load_study(arguments.study, tuple(arguments.changes)).spec, originals()
@@ -148,8 +150,8 @@ def main() -> None:
                 wrong = torch.isin(posed.task.retain_ids, posed.corruption.ids)
                 for name, score in scores.items():
                     retained = score[posed.task.retain_ids]
-                    both = average_precision(retained, wrong), recall_at_precision(retained, wrong, 0.9)
-                    found[name][cell.name].append(both)
+                    recall = recall_at_precision(retained, wrong, arguments.precision)
+                    found[name][cell.name].append((average_precision(retained, wrong), recall))
                 carried = carry_over(posed.task)
                 told = ", ".join(f"{value:.2f}" for value in carried)
                 mean = f"{statistics.fmean(carried):.2f}" if carried else "unknown"
