@@ -23,11 +23,12 @@ from rem_study.models.masks import SHARED_ID, sample_masks
 from rem_study.models.redirect import ExpandedNetwork
 from rem_study.spec.original import RecipeSpec
 from rem_study.spec.space import CategoricalParameter, load_space
+from rem_study.training import train_epoch
 from rem_study.training.evaluation import given_label_accuracy
 from rem_study.unlearning import importance
 from rem_study.unlearning import task as unlearning
 from rem_study.unlearning.importance import compute_saliency
-from rem_study.unlearning.methods import rem
+from rem_study.unlearning.methods import rem, scrub
 from rem_study.unlearning.methods.salun import select_largest
 from rem_study.unlearning.relabelling import draw_other_labels
 from rem_study.unlearning.run import unlearn
@@ -40,6 +41,7 @@ ALTERNATIVES = {
     "passes": 1,
     "remove_steps": 1,
     "forget_batch_size": 2,
+    "ascent_steps": 1,
     "steps": 1,
 }
 """Where the general rule for another value does not do, by the hyperparameter's name."""
@@ -332,6 +334,21 @@ def test_rem_flushing_by_ascent_is_npo_with_a_small_beta(make_task):
     ascent = run(make_task, "rem", flush_loss="ascent", **settings)
     assert torch.allclose(ascent, run(make_task, "rem", flush_loss="npo", beta=1e-4, **settings), atol=1e-2)
     assert not torch.allclose(ascent, run(make_task, "rem", flush_loss="npo", **settings), atol=1e-2)
+
+
+def test_scrub_deals_a_large_forget_set_into_few_batches(make_task, monkeypatch):
+    passes = []
+
+    def spy(batches, *rest, **named):
+        passes.append(len(batches))
+        return train_epoch(batches, *rest, **named)
+
+    monkeypatch.setattr(scrub, "train_epoch", spy)
+    for most, expected in ((4, 4), (5, 4), (1000, 6)):  # 12 samples: in fours steps of three, in fives of three
+        passes.clear()
+        chosen = configuration("scrub", forget_batch_size=2, ascent_steps=most, msteps=1, epochs=1)
+        unlearn("scrub", make_task(rate=1.0), chosen)
+        assert passes[0] == expected
 
 
 def test_the_ideal_mask_of_rem_is_the_only_thing_that_knows_every_corrupted_sample(make_task):

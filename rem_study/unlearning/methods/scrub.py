@@ -2,11 +2,14 @@
 
 1. The teacher is the frozen original, the student starts as its copy.
 2. In each epoch
-   2.1 while among the first `msteps`: one pass over the forget set that minimises -T^2 KL(teacher || student);
+   2.1 while among the first `msteps`: one pass over the forget set that minimises -T^2 KL(teacher || student), of at
+       most `ascent_steps` steps: a large forget set is dealt into larger batches than `forget_batch_size`;
    2.2 one pass over the retain set that minimises gamma CE + alpha T^2 KL(teacher || student).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +30,7 @@ def unlearn(
     msteps: int,
     epochs: int,
     forget_batch_size: int,
+    ascent_steps: int,
     batch_size: int,
 ) -> Unlearned:
     """Heal `task.network`; hyperparameters as in `search_spaces/scrub.yaml`."""
@@ -44,7 +48,8 @@ def unlearn(
         logits = student(batch.images)
         return own_weight * F.cross_entropy(logits, batch.labels) + teacher_weight * distance(batch, logits)
 
-    forgotten = task.batches(task.forget_ids, forget_batch_size, "forget")
+    fewest = math.ceil(len(task.forget_ids) / ascent_steps)
+    forgotten = task.batches(task.forget_ids, max(forget_batch_size, fewest), "forget")
     retained = task.batches(task.retain_ids, batch_size, "retain")
     samples = 0
     for epoch in range(epochs):
