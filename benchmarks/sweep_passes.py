@@ -19,6 +19,7 @@ import statistics
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ COUNTS_STEPS = ("acdc",)
 def random_images(samples: int, folder: Path) -> Path:
     """A data file of noise."""
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, count in (("train", samples), ("test", 64)):
         arrays[f"{part}_images"] = rng.integers(0, 256, (count, 12, 12, 3)).astype(np.uint8)
         arrays[f"{part}_labels"] = np.arange(count) % 10
