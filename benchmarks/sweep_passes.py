@@ -3,10 +3,11 @@ better code can go below, since the passes are the methods' own.
 
 Each method of studies/paper-cifar10-resnet9.yaml runs at its default on random images of a narrow network, at the first
 and the last discovery rate, and the images of its passes are counted: with a backward pass as one, without as a
-third. Counted in passes over the training set they depend on neither network nor pixels (but for flushes, which end
-when the wrong labels are gone). A run at each of the study's cells and seeds, and its originals, make the sweep.
+third. Counted in passes over the training set they depend on neither network nor pixels nor number of images (but for
+flushes, which end when the wrong labels are gone); a method that counts steps makes the fewer, the more images there
+are. A run at each of the study's cells and seeds, and its originals, make the sweep.
 
-    python benchmarks/sweep_passes.py [--pace 143800] [--samples 50000]
+    python benchmarks/sweep_passes.py [--pace 143800] [--samples 10240]
 
 The default pace, in images/s, is the bare step of the paper's network, compiled and captured, on an H200
 (docs/benchmarks.md).
