@@ -68,16 +68,20 @@ SWEEP = {"originals": 9, "runs": 90}  # of the paper: 3 corruptions x 3 seeds; 3
 PAPER_EPOCHS = {"original": 41, "rem": 10, "scrub": 10, "retrain": 41}
 
 
-def study_of(network: Network, samples: int, folder: Path, compile_mode: str, device: str) -> StudySpec:
-    """A study of `network` on random images."""
+def random_images(path: Path, samples: int, pixels: int, channels: int) -> None:
+    """Write a data file (.npz) of noise: `samples` training images of `pixels` a side, and 512 test images."""
     rng = np.random.default_rng(0)
-    shape = (network.pixels, network.pixels, network.channels)
     arrays: dict[str, Any] = {}
     for part, count in (("train", samples), ("test", 512)):
-        arrays[f"{part}_images"] = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, pixels, pixels, channels)).astype(np.uint8)
         arrays[f"{part}_labels"] = rng.integers(0, 10, count)
-    path = folder / f"{network.width}-{network.pixels}.npz"
     np.savez(path, **arrays)
+
+
+def study_of(network: Network, samples: int, folder: Path, compile_mode: str, device: str) -> StudySpec:
+    """A study of `network` on random images."""
+    path = folder / f"{network.width}-{network.pixels}.npz"
+    random_images(path, samples, network.pixels, network.channels)
     return resolve(
         {
             "name": "gpu-step",

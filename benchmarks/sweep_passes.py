@@ -1,5 +1,5 @@
-"""How many images the paper's sweep takes through its network, and the hours that they take at a given pace: what no
-better code can go below, since the passes are the methods' own.
+"""How many images the paper's sweep takes through its network, and the hours that they take at a given pace. The passes
+are the methods' own, so that no better data path or schedule goes below.
 
 Each method of studies/paper-cifar10-resnet9.yaml runs at its default on random images of a narrow network, at the first
 and the last discovery rate, and the images of its passes are counted: with a backward pass as one, without as a
@@ -20,12 +20,10 @@ import statistics
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from common import ROOT
-from gpu_step import images_of
+from gpu_step import images_of, random_images
 
 from rem_study.spec.resolve import load_study
 from rem_study.trial.originals import OriginalStore, Setting, train_original
@@ -38,18 +36,6 @@ COUNTS_STEPS = ("acdc",)
 """Methods that make a number of steps rather than of epochs."""
 
 
-def random_images(samples: int, folder: Path) -> Path:
-    """A data file of noise."""
-    rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for part, count in (("train", samples), ("test", 64)):
-        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 12, 12, 3)).astype(np.uint8)
-        arrays[f"{part}_labels"] = np.arange(count) % 10
-    path = folder / "noise.npz"
-    np.savez(path, **arrays)
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pace", type=float, default=143_800, help="images/s")
@@ -59,7 +45,8 @@ def main() -> None:
     paper = load_study(PAPER).spec
     cells, seeds = len(cells_of(paper)), paper.budget.replicates
     with tempfile.TemporaryDirectory() as folder:
-        images = random_images(arguments.samples, Path(folder))
+        images = Path(folder) / "noise.npz"
+        random_images(images, arguments.samples, pixels=12, channels=3)
         changes = (
             f"data={{name: npz, root: {images}, augment: true}}",
             "model.width=0.0625",

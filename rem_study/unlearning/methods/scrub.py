@@ -48,8 +48,8 @@ def unlearn(
         logits = student(batch.images)
         return own_weight * F.cross_entropy(logits, batch.labels) + teacher_weight * distance(batch, logits)
 
-    fewest = math.ceil(len(task.forget_ids) / ascent_steps)
-    forgotten = task.batches(task.forget_ids, max(forget_batch_size, fewest), "forget")
+    smallest = math.ceil(len(task.forget_ids) / ascent_steps)
+    forgotten = task.batches(task.forget_ids, max(forget_batch_size, smallest), "forget")
     retained = task.batches(task.retain_ids, batch_size, "retain")
     samples = 0
     for epoch in range(epochs):
