@@ -21,7 +21,8 @@ from rem_study.trial.trial import split_ids
 from rem_study.unlearning.task import UnlearningTask
 
 torch.set_num_threads(1)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell's background job, tests would start deaf ones
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell's background job, tests would start deaf ones,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so under `nohup`
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -251,8 +254,22 @@ def run_grid(
             ),
         )
         try:
-            with telling_of_waits(spec.resources, waits=hindrances.waits):
+            with telling_of_waits(spec.resources, waits=hindrances.waits), _signals_given_back():
                 tuner.fit()
         finally:
             if searcher.failure is not None:
                 raise searcher.failure from None
+
+
+@contextmanager
+def _signals_given_back() -> Iterator[None]:
+    """Tune takes SIGINT and SIGUSR1 and keeps them when it ends: a notebook's next Ctrl-C would do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from doubles import cheap
 
 from rem_study.cli import main
 from rem_study.errors import InputError
@@ -170,6 +171,18 @@ def test_a_study_cut_in_mid_record_goes_on_to_the_same_tables(finished, ray_sess
     assert segments(second.folder / "log")[0].read_bytes() == kept
     records = [r for r in read_log(second.folder / "log")[0] if r["kind"] == "replicate"]
     assert len(records) == ROWS
+
+
+def test_a_launch_gives_the_callers_ctrl_c_back(ray_session, tmp_path):
+    """As in a notebook, which goes on after the study: Tune takes both signals and keeps them."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        mine, before = (lambda *_: None), signal.getsignal(number)
+        try:
+            signal.signal(number, mine)
+            launch(cheap.study_file(tmp_path), tmp_path / str(number), worker=cheap.Cheap)
+            assert signal.getsignal(number) is mine
+        finally:
+            signal.signal(number, before)
 
 
 def test_another_study_in_the_same_folder_is_named_not_mixed(finished, ray_session):

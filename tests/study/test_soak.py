@@ -30,15 +30,13 @@ class Place:
         name, _, value = self._mark.partition("=")
         self.environment = os.environ | {name: value, "TMPDIR": str(folder), "RAY_TMPDIR": str(folder)}
         self._shared = self._shared_memory()
-        self._descriptors = self._open()
 
     def assert_clean(self) -> None:
-        """No process of a launch lives, nor is a session, a scratch file, a descriptor or a shared segment left."""
+        """No process of a launch lives, nor is a session, a scratch file or a shared segment left."""
         wait_until(lambda: not self._processes(), seconds=20, pause=0.1)
         assert [
             path for path in self.folder.rglob("*") if path.name.startswith(("session_2", "ray-", "rem-study"))
         ] == []
-        assert self._open() == self._descriptors
         assert self._shared_memory() <= self._shared
 
     def _processes(self) -> list[str]:
@@ -50,10 +48,6 @@ class Place:
             except OSError:
                 continue  # it has ended
         return found
-
-    @staticmethod
-    def _open() -> int:
-        return len(os.listdir("/proc/self/fd"))
 
     @staticmethod
     def _shared_memory() -> set[str]:
@@ -132,4 +126,6 @@ def test_launches_in_one_process_keep_no_descriptor_and_no_process(tmp_path):
         assert launch(path, tmp_path, worker=Cheap).done
         children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
         counts.append((descriptors(), sum(map(len, children))))
-    assert counts[-1] == counts[0], counts
+    (open_first, children_first), (open_last, children_last) = counts[0], counts[-1]
+    assert open_last <= open_first, counts  # fewer, where what ran before in this process is still being closed
+    assert children_last == children_first, counts
