@@ -56,16 +56,17 @@ def behind_a_token() -> Iterator[None]:
     changes = {MODE: "token", TOKEN: secrets.token_hex(32)}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    _read_token_anew()
+    read_token_anew()
     try:
         yield
     finally:
         if not ray.is_initialized():  # else it could not even be ended, should that have been interrupted
             _restore(before)
-            _read_token_anew()
+            read_token_anew()
 
 
-def _read_token_anew() -> None:
+def read_token_anew() -> None:
+    """Have this process ask for the token, or none, that the environment has now; Ray reads it once."""
     ray._raylet.Config.initialize("")
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 

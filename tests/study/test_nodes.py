@@ -27,6 +27,7 @@ from doubles.cheap import (
     wait_until,
 )
 
+from rem_study.search.own_ray import read_token_anew
 from rem_study.study.launch import launch
 
 NETWORK = "10.213.7"
@@ -100,6 +101,8 @@ class Nodes:
                 self.kill(node)
             with contextlib.suppress(OSError):
                 sh("ip", "netns", "delete", f"rem-{node}")
+            with contextlib.suppress(OSError):  # it outlives its namespace while a process there is ending
+                sh("ip", "link", "delete", f"rem-v{node}")
         if 1 in self._raylets:
             os.killpg(self._raylets[1].pid, signal.SIGKILL)
         for process in self._raylets.values():
@@ -113,16 +116,22 @@ class Nodes:
         ray = str(Path(sys.executable).with_name("ray"))
         command = [*where, ray, "start", "--block", f"--node-ip-address={NETWORK}.{node}", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000", f"--temp-dir={self._temporary / str(node)}", *options]
-        # Where a token lies in the home folder `ray start` asks for it; a driver that names an address shows none.
-        open_to_all = os.environ | {"RAY_AUTH_MODE": "disabled"}
         with open(self._logs / f"node-{node}.log", "ab") as log:
-            self._raylets[node] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=open_to_all, start_new_session=True
-            )
+            self._raylets[node] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory) -> Iterator[Nodes]:
+def answering_all() -> Iterator[None]:
+    """`ray.init(address="local")` of an earlier test has this process ask for a token for good, which no node shows."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_MODE", "disabled")
+        read_token_anew()
+        yield
+    read_token_anew()
+
+
+@pytest.fixture(scope="module")
+def nodes(answering_all, tmp_path_factory) -> Iterator[Nodes]:
     made = Nodes(tmp_path_factory.mktemp("nodes"))
     try:
         try:
