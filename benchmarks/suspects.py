@@ -32,6 +32,7 @@ from common import ROOT, machine, originals
 from torch import Tensor, nn
 
 from rem_study.errors import UnlearningError
+from rem_study.heal.suspects import Witness, find_suspects
 from rem_study.seeds import generator
 from rem_study.spec import StudySpec, load_space
 from rem_study.spec.resolve import load_study
@@ -56,13 +57,26 @@ def rem_scores(posed: PosedTask, before: Tensor) -> dict[str, Tensor]:
     """Scores (N,) by name, from networks that REM healed."""
     data, labels = posed.task.data, posed.task.data.labels
     networks = [healed(posed, "rem", number) for number in range(ERASURES)]
-    margins = [doubt(training_logits(network, data, posed.task.all_ids), labels) for network in networks]
+    logits = [training_logits(network, data, posed.task.all_ids) for network in networks]
+    margins = [doubt(one, labels) for one in logits]
     return {
         "REM, 1 erasure": margins[0],
         f"REM, {ERASURES} erasures": torch.stack(margins).mean(0),
         "REM, 1 erasure, less the original's margin": margins[0] - before,
         f"REM, {ERASURES} erasures, less the original's margin": torch.stack(margins).mean(0) - before,
+        f"REM, {ERASURES} erasures, those of the known samples' kind first": as_listed(posed, logits),
     }
+
+
+def as_listed(posed: PosedTask, logits: list[Tensor]) -> Tensor:
+    """The scores (N,) of `heal`'s list, less than all others where a sample's labels are unlike those of the known
+    ones, so that it is no suspect."""
+    known = posed.task.forget_ids
+    found = find_suspects([Witness(one, known) for one in logits], posed.task.data.labels, known)
+    fits = found.common.has(found.given, found.proposed)
+    scores = torch.empty_like(found.score)
+    scores[found.ids] = torch.where(fits, found.score, found.score - 1e6)
+    return scores
 
 
 def cleanlab_scores(spec: StudySpec, posed: PosedTask) -> dict[str, Tensor]:
