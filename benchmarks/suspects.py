@@ -10,8 +10,9 @@ half of the known samples carries over to the other.
       [--no-cleanlab]
 
 - REM: margin of the given label in the network healed by REM's defaults; of two and more networks that differ in
-  their seed, the mean; less the original's margin. - other methods: margin in the
-  network healed by their defaults. - original: its loss and its margin on the given label. - cleanlab (`pip install
+  their seed, the mean; less the original's margin; in the order of `heal`'s list, which
+  calls none a suspect whose labels are unlike the known ones'. - other methods: margin in the network healed by their
+  defaults. - original: its loss and its margin on the given label. - cleanlab (`pip install
   rem-study[test]`): confident learning (Northcutt et al. 2021, arXiv 1911.00068), its label quality by
   self-confidence and by normalised margin, from 5-fold cross-validated probabilities of networks trained like the
   original.
