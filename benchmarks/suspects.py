@@ -9,13 +9,15 @@ half of the known samples carries over to the other.
       [--replicates 3] [--rates .1 .3 .5] [--corruptions poison ...] [--methods npo scrub ...] [--precision .9]
       [--no-cleanlab]
 
-- REM: margin of the given label in the network healed by REM's defaults; of two and more networks that differ in
-  their seed, the mean; less the original's margin; in the order of `heal`'s list, which
-  calls none a suspect whose labels are unlike the known ones'. - other methods: margin in the network healed by their
-  defaults. - original: its loss and its margin on the given label. - cleanlab (`pip install
-  rem-study[test]`): confident learning (Northcutt et al. 2021, arXiv 1911.00068), its label quality by
-  self-confidence and by normalised margin, from 5-fold cross-validated probabilities of networks trained like the
-  original.
+- REM: margin of the given label in the network healed by REM's defaults; of two networks that differ in their seed,
+  the mean; less the original's margin; as `heal` lists them, the suspects first, after one round and, as it does
+  unasked, after a second one that takes the surest suspects for known.
+- other methods: margin in the network healed by their defaults.
+- original: its loss and its margin on the given label.
+- trained without the corrupted: margin in a network that no corrupted sample was shown: what the images allow.
+- cleanlab (`pip install rem-study[test]`): confident learning (Northcutt et al. 2021, arXiv 1911.00068), its label
+  quality by self-confidence and by normalised margin, from 5-fold cross-validated probabilities of networks trained
+  like the original.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from common import ROOT, machine, originals
 from torch import Tensor, nn
 
 from rem_study.errors import UnlearningError
-from rem_study.heal.suspects import Witness, find_suspects
+from rem_study.heal.again import joined, surest
+from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import generator
 from rem_study.spec import StudySpec, load_space
 from rem_study.spec.resolve import load_study
@@ -56,28 +59,58 @@ def healed(posed: PosedTask, method: str, number: int) -> nn.Module:
 
 def rem_scores(posed: PosedTask, before: Tensor) -> dict[str, Tensor]:
     """Scores (N,) by name, from networks that REM healed."""
-    data, labels = posed.task.data, posed.task.data.labels
-    networks = [healed(posed, "rem", number) for number in range(ERASURES)]
-    logits = [training_logits(network, data, posed.task.all_ids) for network in networks]
-    margins = [doubt(one, labels) for one in logits]
+    labels, known = posed.task.data.labels, posed.task.forget_ids
+    witnesses = testimony(posed)
+    margins = [doubt(one.logits, labels) for one in witnesses]
+    mean = torch.stack(margins).mean(0)
+    once = twice = find_suspects(witnesses, labels, known, before)
+    if once.believable and len(more := surest(once)):
+        witnesses += testimony(knowing(posed, more))
+        twice = find_suspects(witnesses, labels, known, before)
     return {
         "REM, 1 erasure": margins[0],
-        f"REM, {ERASURES} erasures": torch.stack(margins).mean(0),
         "REM, 1 erasure, less the original's margin": margins[0] - before,
-        f"REM, {ERASURES} erasures, less the original's margin": torch.stack(margins).mean(0) - before,
-        f"REM, {ERASURES} erasures, those of the known samples' kind first": as_listed(posed, logits),
+        f"REM, {ERASURES} erasures": mean,
+        f"REM, {ERASURES} erasures, less the original's margin": mean - before,
+        f"REM, {ERASURES} erasures, as listed in 1 round": as_listed(once),
+        f"REM, {ERASURES} erasures, as listed in 2 rounds": as_listed(twice),
     }
 
 
-def as_listed(posed: PosedTask, logits: list[Tensor]) -> Tensor:
-    """The scores (N,) of `heal`'s list, less than all others where a sample's labels are unlike those of the known
-    ones, so that it is no suspect."""
-    known = posed.task.forget_ids
-    found = find_suspects([Witness(one, known) for one in logits], posed.task.data.labels, known)
-    fits = found.common.has(found.given, found.proposed)
-    scores = torch.empty_like(found.score)
-    scores[found.ids] = torch.where(fits, found.score, found.score - 1e6)
-    return scores
+def testimony(posed: PosedTask) -> list[Witness]:
+    """What ERASURES networks say that REM healed."""
+    data, known = posed.task.data, posed.task.forget_ids
+    networks = [healed(posed, "rem", number) for number in range(ERASURES)]
+    return [Witness(training_logits(network, data, posed.task.all_ids), known) for network in networks]
+
+
+def knowing(posed: PosedTask, more: Tensor) -> PosedTask:
+    """The same task with `more` (n,) known too, whatever they are."""
+    known = joined(posed.task.forget_ids, more)
+    retained = posed.task.all_ids[~torch.isin(posed.task.all_ids, known)]
+    return replace(posed, task=replace(posed.task, forget_ids=known, retain_ids=retained))
+
+
+def as_listed(found: Suspects) -> Tensor:
+    """How early a sample comes in `heal`'s list, (N,)."""
+    early = torch.empty_like(found.ids)
+    early[found.ids] = torch.arange(len(early), 0, -1)
+    return early
+
+
+def trained(spec: StudySpec, posed: PosedTask, ids: Tensor, name: str, number: int = 0) -> nn.Module:
+    """A network trained like the original, on these samples (n,) alone; with another `number` from another start."""
+    network = posed.setting.fresh_network(f"{name}{number}")
+    rng = generator(name, posed.setting.replicate, number)
+    train_classifier(network, BatchLoader(posed.task.data, ids, spec.original.batch_size, rng), spec.original)
+    return network
+
+
+def uncorrupted_scores(spec: StudySpec, posed: PosedTask) -> dict[str, Tensor]:
+    """The doubt (N,) of a network that was trained on none of the corrupted samples."""
+    data, ids = posed.task.data, posed.task.all_ids
+    network = trained(spec, posed, ids[~torch.isin(ids, posed.corruption.ids)], "uncorrupted")
+    return {"trained without the corrupted, margin": doubt(training_logits(network, data, ids), data.labels)}
 
 
 def cleanlab_scores(spec: StudySpec, posed: PosedTask) -> dict[str, Tensor]:
@@ -90,10 +123,7 @@ def cleanlab_scores(spec: StudySpec, posed: PosedTask) -> dict[str, Tensor]:
     for number, fold in enumerate(order.tensor_split(FOLDS)):
         rest = torch.ones(len(data), dtype=torch.bool)
         rest[fold] = False
-        network = posed.setting.fresh_network(f"cv{number}")
-        rng = generator("cv", posed.setting.replicate, number)
-        batches = BatchLoader(data, rest.nonzero().squeeze(1), spec.original.batch_size, rng)
-        train_classifier(network, batches, spec.original)
+        network = trained(spec, posed, rest.nonzero().squeeze(1), "cv", number)
         probabilities[fold] = training_logits(network, data, fold).softmax(1)
     kinds = {"self-confidence": "self_confidence", "normalised margin": "normalized_margin"}
     return {
@@ -152,7 +182,7 @@ def main() -> None:
                 cell = Cell(corruption, rate)
                 posed = pose(spec, cell, replicate, store)
                 if not shared:
-                    shared = original_scores(posed)
+                    shared = original_scores(posed) | uncorrupted_scores(spec, posed)
                     shared |= {} if arguments.no_cleanlab else cleanlab_scores(spec, posed)
                 scores = shared | rem_scores(posed, shared["original, margin"])
                 for method in arguments.methods:

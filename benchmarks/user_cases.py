@@ -12,7 +12,8 @@ each with --best. Healed: share of all corrupted samples, known or not, that the
 utility: accuracy on 300 held-out digits; found: average precision, and recall at precision 0.9, of the list of
 suspects.
 
-    python benchmarks/user_cases.py --out FILE [--seeds 5] [--rates .1 .3 .5] [--best docs/results/digits-best.yaml]
+    python benchmarks/user_cases.py --out FILE [--corruptions poison ...] [--rates .1 .3 .5] [--seeds 5]
+      [--best docs/results/digits-best.yaml]
 
 A JSON line a case is appended as it ends; the same call goes on where FILE ends, and prints the summary of all of it.
 """
@@ -62,13 +63,13 @@ def measured(network: Corrupted, known: np.ndarray, healed: Path, suspects: Path
     utility = float((held_out == network.files["test_labels"]).mean())
     with suspects.open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if int(row["id"]) not in set(known.tolist())]
-    score = torch.tensor([float(row["score"]) for row in rows])
+    early = torch.arange(len(rows), 0, -1)
     corrupted = torch.isin(torch.tensor([int(row["id"]) for row in rows]), torch.from_numpy(network.wrong))
     return {
         "healed": share,
         "utility": utility,
-        "average_precision": average_precision(score, corrupted),
-        "recall": recall_at_precision(score, corrupted, 0.9),
+        "average_precision": average_precision(early, corrupted),
+        "recall": recall_at_precision(early, corrupted, 0.9),
     }
 
 
@@ -154,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--corruptions", nargs="+", choices=CORRUPTIONS, default=CORRUPTIONS)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
     parser.add_argument("--best", type=Path, default=ROOT / "docs" / "results" / "digits-best.yaml")
     arguments = parser.parse_args()
@@ -161,7 +163,7 @@ def main() -> None:
     lines = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     done = {(line["corruption"], line["rate"], line["seed"]) for line in lines}
     for seed in range(arguments.seeds):
-        for corruption in CORRUPTIONS:
+        for corruption in arguments.corruptions:
             for rate in arguments.rates:
                 if (corruption, rate, seed) in done:
                     continue

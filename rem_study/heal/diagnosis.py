@@ -190,7 +190,7 @@ def _concluded(
     """What these witnesses say, those that judge the known samples (`judges`) among them."""
     labels, known = case.dataset.train_labels, case.ids
     base = _rejected(judges, labels.cpu(), known.cpu())
-    suspects = find_suspects(witnesses, labels, known)
+    suspects = find_suspects(witnesses, labels, known, case.doubt_before)
     return conclude(suspects, len(known), case.dataset.num_classes, base, _kept(healing), carried)
 
 
@@ -203,7 +203,7 @@ def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[
 
     further: list[Witness] = []
     for number in range(ROUNDS):
-        suspects = find_suspects([*further, *witnesses], labels, case.ids)
+        suspects = find_suspects([*further, *witnesses], labels, case.ids, case.doubt_before)
         surer = surest(suspects, LEAST_TAKEN)
         if not suspects.believable or len(surer) <= len(more):
             break

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from rem_study.data import Dataset, load_dataset
+from rem_study.data import CorruptedTrainingSet, Dataset, load_dataset
 from rem_study.data.given import Given as Known
 from rem_study.data.given import read_known
 from rem_study.data.place import prepared_under
@@ -26,6 +27,7 @@ from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.data import OwnDataSpec, kind_of
 from rem_study.spec.yaml_file import load_yaml, one_line, validate
 from rem_study.storage import Folder
+from rem_study.unlearning.suspicion import doubt, training_logits
 
 DEVICE_SHARE = 0.4
 """Of an accelerator's memory that images may take; a set that takes more stays in the CPU's."""
@@ -76,6 +78,14 @@ class Case:
     recipe: RecipeSpec
     seed: int
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def doubt_before(self) -> Tensor:
+        """How far the network as it was given doubts each training sample's label (`doubt`), float32 (N,), on the
+        CPU."""
+        data = CorruptedTrainingSet(self.dataset, None)
+        everything = torch.arange(len(data), device=data.device)
+        return doubt(training_logits(self.architecture.network, data, everything), self.dataset.train_labels.cpu())
 
 
 def read_case(given: Given, data: OwnDataSpec) -> Case:

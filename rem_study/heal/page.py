@@ -105,14 +105,14 @@ def _sheet(case: Case, suspects: Suspects, chosen: Tensor, most: int) -> list[st
         number, now = int(suspects.ids[place]), int(suspects.proposed[place])
         given = case.names.of_class(int(suspects.given[place]))
         name = str(case.names.number(number)) if case.names.files is None else case.names.files[number]
-        sure = float(suspects.score[place]) > 0
-        verdict = f"{given} → {case.names.of_class(now)}" if sure else f"{given} (not rejected)"
+        rejected = bool(suspects.rejected[place])
+        verdict = f"{given} → {case.names.of_class(now)}" if rejected else f"{given} (not rejected)"
         cards.append(
             f'<figure><img alt="{escape(name)}" src="{_png(image)}"><br>{escape(verdict)}<br>'
             f'<span class="note">{escape(name)}, {float(suspects.score[place]):+.1f}</span></figure>'
         )
     more = f" The other {len(places) - len(shown)} are in the list." if len(places) > len(shown) else ""
-    note = f'<p class="note">Given label → likeliest other; sample and score, above 0: rejected.{more}</p>'
+    note = f'<p class="note">Given label → likeliest other; sample and score.{more}</p>'
     return [note, f'<div class="sheet">{"".join(cards)}</div>']
 
 

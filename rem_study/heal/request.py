@@ -211,7 +211,8 @@ def _find_suspects(
         except UnlearningError:
             continue  # a witness less
         heard.append(witness(again, case, case.ids))
-    return find_suspects(heard, case.dataset.train_labels, case.ids if known is None else known)
+    told = case.ids if known is None else known
+    return find_suspects(heard, case.dataset.train_labels, told, case.doubt_before)
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,18 @@ class Witness:
 
 @dataclass(frozen=True)
 class Suspects:
-    """All training samples, the most doubted first. Tensors (N,), on the CPU.
+    """All training samples: the suspects, and the known ones that look like them, then all others, each by falling
+    score. Tensors (N,), on the CPU.
 
     Attributes:
         ids: int64. given: int64, the labels in the data. proposed: int64, the likeliest other class.
-        score: float32, the doubt of the given label (`suspicion.doubt`), in logits; above 0: the label is rejected.
-            It is the mean over those witnesses that were told the most among all that were not told of this sample
-            (over all of them where each was).
+        score: float32, the doubt of the given label (`suspicion.doubt`), in logits: the mean over those witnesses that
+            were told the most among all that were not told of this sample (over all of them where each was). Of a
+            poison, less what it was before healing: a trigger makes a network sure of its label, as a sample that is
+            merely hard does not.
+        rejected: bool, the doubt is above 0.
         known: bool, told to be corrupted. left_out: bool, known, and some witness was not told so.
+        common: what the labels of the known samples have in common.
         estimate: how many retained samples are estimated to be corrupted like the known ones, with `low` and `high`.
     """
 
@@ -52,22 +56,19 @@ class Suspects:
     given: Tensor
     proposed: Tensor
     score: Tensor
+    rejected: Tensor
     known: Tensor
     left_out: Tensor
+    common: Common
     estimate: int
     low: int
     high: int
 
     @property
-    def common(self) -> Common:
-        """What the labels of the known samples have in common."""
-        return in_common(self.given, self.proposed, self.known, self.score > 0)
-
-    @property
     def suspect(self) -> Tensor:
         """Which samples lie above the cut: retained, their given label rejected, and the labels like those of the known
         samples where these name a kind (`Common.has`); bool (N,). A network that healing has hurt doubts others too."""
-        return ~self.known & (self.score > 0) & self.common.has(self.given, self.proposed)
+        return ~self.known & self.rejected & self.common.has(self.given, self.proposed)
 
     @property
     def judged(self) -> int:
@@ -77,7 +78,7 @@ class Suspects:
     @property
     def confirmed(self) -> int:
         """Those of them whose given label is rejected."""
-        return int((self.left_out & (self.score > 0)).sum())
+        return int((self.left_out & self.rejected).sum())
 
     @property
     def believable(self) -> bool:
@@ -85,8 +86,8 @@ class Suspects:
         return self.estimate <= MANY * int((~self.known).sum())
 
 
-def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -> Suspects:
-    """Put all samples in the order of falling doubt.
+def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, before: Tensor) -> Suspects:
+    """Put all samples in order.
 
     The estimate is the number of suspects: of retained samples whose given label the witnesses reject on the whole
     (their mean margin is above 0), as far as their labels are like those of the known samples. Its range allows for the
@@ -95,6 +96,7 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -
     Args:
         witnesses: at least one.
         labels: int64 (N,), as given. known: int64 (n,), the ids known to be corrupted.
+        before: float32 (N,), on the CPU: the doubt of the network that was healed.
     """
     labels, known = labels.cpu(), known.cpu()
     is_known = torch.zeros(len(labels), dtype=torch.bool)
@@ -108,14 +110,19 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -
     informed[told] = -1  # what a network was told to forget it cannot vouch for
     counts = informed == informed.max(0).values
     weights = counts.double() / counts.sum(0)
-    score = (doubts.double() * weights).sum(0).float()
+    doubted = (doubts.double() * weights).sum(0).float()
+    rejected = doubted > 0
     logits = torch.stack([one.logits.double() for one in witnesses])
     mean = (logits * weights[:, :, None]).sum(0)
     proposed = mean.scatter(1, labels[:, None], -math.inf).argmax(1)
+    surest = doubted.argsort(descending=True, stable=True)
+    common = in_common(labels[surest], proposed[surest], is_known[surest], rejected[surest])
+    score = doubted - before if common.kind == "poison" else doubted
+    like_known = common.has(labels, proposed)
     order = score.argsort(descending=True, stable=True)
-    common = in_common(labels[order], proposed[order], is_known[order], score[order] > 0)
-    others = ~is_known & common.has(labels, proposed)
-    estimate = int((score[others] > 0).sum())
+    order = order[(rejected & like_known)[order].int().argsort(descending=True, stable=True)]
+    others = ~is_known & like_known
+    estimate = int(rejected[others].sum())
     most = max(len(one.forgot) for one in witnesses)
     singly = [
         int((row[others] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
@@ -126,8 +133,10 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -
         given=labels[order],
         proposed=proposed[order],
         score=score[order],
+        rejected=rejected[order],
         known=is_known[order],
         left_out=(is_known & ~told_by_all)[order],
+        common=common,
         estimate=estimate,
         low=max(0, math.floor(min([*singly, estimate - slack]))),
         high=min(int((~is_known).sum()), math.ceil(max([*singly, estimate + slack]))),

@@ -11,10 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from doubles.corrupted import corrupted_digits
+from torch import Tensor
 
 from rem_study.cli import main
 from rem_study.errors import InputError
 from rem_study.heal.again import joined, read_confirmed, surest
+from rem_study.heal.kinds import in_common
 from rem_study.heal.names import Names
 from rem_study.heal.suspects import COLUMNS, Suspects, suspects_csv
 
@@ -25,10 +27,15 @@ def listed() -> Suspects:
     """Samples 9, 8, ..., 0 by falling doubt: 9 known, 8 to 4 suspects, the others believed."""
     score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.5, -1.0, -2.0, -3.0, -4.0])
     known = torch.arange(10) == 0
-    return Suspects(
-        torch.arange(9, -1, -1), torch.zeros(10, dtype=torch.int64), torch.ones(10, dtype=torch.int64), score, known,
-        torch.zeros(10, dtype=torch.bool), 5, 3, 7,
-    )  # fmt: skip
+    nobody = torch.zeros(10, dtype=torch.bool)
+    given, proposed = torch.zeros(10, dtype=torch.int64), torch.ones(10, dtype=torch.int64)
+    common = in_common(given, proposed, known, score > 0)
+    return Suspects(torch.arange(9, -1, -1), given, proposed, score, score > 0, known, nobody, common, 5, 3, 7)
+
+
+def with_labels(suspects: Suspects, given: Tensor, proposed: Tensor, known: Tensor) -> Suspects:
+    common = in_common(given, proposed, known, suspects.rejected)
+    return replace(suspects, given=given, proposed=proposed, known=known, common=common)
 
 
 @pytest.fixture
@@ -107,12 +114,11 @@ def test_a_further_round_takes_no_suspect_that_the_known_labels_do_not_explain()
     some = listed()
     given = torch.where(some.ids % 2 == 0, 3, 0)  # suspects 8, 6, 4 under label 3; 9 (known), 7, 5 under 0
     known = some.known | (some.ids >= 9)
-    hurt = replace(some, given=torch.where(known, 0, given), known=known, proposed=some.ids % 10 + 1)
+    hurt = with_labels(some, torch.where(known, 0, given), some.ids % 10 + 1, known)
     assert surest(replace(hurt, estimate=5, low=5)).tolist() == [8, 7, 6, 5, 4]  # half of them name no kind
     many = torch.cat([torch.zeros(10, dtype=torch.int64), given])
-    listed_more = Suspects(
-        torch.arange(20), many, (many + 1 + torch.arange(20)) % 10, torch.cat([torch.full((10,), 9.0), some.score]),
-        torch.arange(20) < 10, torch.zeros(20, dtype=torch.bool), 3, 2, 8,
-    )  # fmt: skip
+    score = torch.cat([torch.full((10,), 9.0), some.score])
+    more = replace(some, ids=torch.arange(20), score=score, rejected=score > 0, estimate=3, low=2, high=8)
+    listed_more = with_labels(more, many, (many + 1 + torch.arange(20)) % 10, torch.arange(20) < 10)
     assert listed_more.ids[listed_more.suspect].tolist() == [10, 12, 14]
     assert surest(listed_more).tolist() == [10, 12]  # 3 of 6 have label 0

@@ -20,6 +20,7 @@ from rem_study.heal.choice import Choice, diagnosed_attempts
 from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, conclude
 from rem_study.heal.healing import Healing, Quality
 from rem_study.heal.inputs import Case, data_spec, read_case
+from rem_study.heal.kinds import in_common
 from rem_study.heal.request import HealRequest
 from rem_study.heal.suspects import Suspects, Witness
 
@@ -33,7 +34,8 @@ def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: in
     score[confirmed:known] = -5.0
     given, proposed = torch.tensor(pairs + [(0, 1)] * clean).unbind(1)
     is_known = torch.arange(count) < known
-    listed = Suspects(torch.arange(count), given, proposed, score, is_known, is_known, 0, 0, 0)
+    common = in_common(given, proposed, is_known, score > 0)
+    listed = Suspects(torch.arange(count), given, proposed, score, score > 0, is_known, is_known, common, 0, 0, 0)
     estimate = int(listed.suspect.sum())
     return replace(listed, estimate=estimate, low=estimate // 2, high=2 * estimate)
 

@@ -15,6 +15,7 @@ from rem_study.heal.suspects import COLUMNS, Witness, find_suspects, suspects_cs
 from rem_study.spec.data import OwnDataSpec
 
 LABELS = torch.zeros(6, dtype=torch.int64)
+NOT = torch.zeros(6)
 
 
 def witness(doubts: list[float], *forgot: int) -> Witness:
@@ -25,7 +26,7 @@ def witness(doubts: list[float], *forgot: int) -> Witness:
 
 
 def test_samples_stand_in_the_order_of_falling_doubt_with_the_likeliest_other_class():
-    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]))
+    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), NOT)
     assert found.ids.tolist() == [5, 1, 3, 2, 4, 0]
     assert found.score.tolist() == [7, 5, 2, -1, -2, -3]
     assert found.proposed.tolist() == [2] * 6
@@ -37,19 +38,47 @@ def test_samples_stand_in_the_order_of_falling_doubt_with_the_likeliest_other_cl
 def test_retained_samples_are_judged_by_the_best_informed_and_known_ones_by_who_was_not_told_of_them():
     full = [witness([9, 9, 1, -2, -4, -6], 0, 1), witness([9, 9, 3, -4, -4, -6], 0, 1)]
     halves = [witness([9, 4, -50, 50, 0, 0], 0), witness([-4, 9, -50, 50, 0, 0], 1)]
-    found = find_suspects([*full, *halves], LABELS, torch.tensor([0, 1]))
+    found = find_suspects([*full, *halves], LABELS, torch.tensor([0, 1]), NOT)
     scores = dict(zip(found.ids.tolist(), found.score.tolist(), strict=True))
     assert scores == {0: -4, 1: 4, 2: 2, 3: -3, 4: -4, 5: -6}
     assert (found.judged, found.confirmed, found.estimate) == (2, 1, 1)
 
 
+def poisoned(doubts: list[float]) -> Witness:
+    """Of twelve known samples and four others, all labelled 0: known ones look like any of classes 1 to 4."""
+    logits = torch.zeros(16, 5)
+    logits[range(16), [1 + place % 4 for place in range(16)]] = torch.tensor(12 * [6.0] + doubts)
+    logits[:, 1:][logits[:, 1:] == 0] = -9.0
+    return Witness(logits, torch.arange(12))
+
+
+def test_of_a_poison_the_surest_before_come_first_and_the_doubt_alone_says_what_is_rejected():
+    """Sample 14 is hard: the network never was sure of it. A trigger made it sure of 12 and 13; 15 is believed."""
+    before = torch.tensor(12 * [-9.0] + [-9.0, -8.0, -0.5, -20.0])
+    labels, known = torch.zeros(16, dtype=torch.int64), torch.arange(12)
+    found = find_suspects([poisoned([2.0, 1.0, 3.0, -1.0])], labels, known, before)
+    assert found.common.kind == "poison"
+    assert found.ids[found.suspect].tolist() == [12, 13, 14] and found.estimate == 3
+    assert found.score[found.suspect].tolist() == [11, 9, 3.5]
+    assert found.ids[-1] == 15 and found.score[-1] == 19  # not rejected: below all suspects, however it moved
+
+
+def test_suspects_come_before_what_is_doubted_under_other_labels():
+    """Samples 12 and 14 have the poison's label; 13, which is doubted more, has another."""
+    labels = torch.zeros(16, dtype=torch.int64)
+    labels[13] = 3
+    found = find_suspects([poisoned([2.0, 7.0, 1.0, -1.0])], labels, torch.arange(12), torch.full((16,), -9.0))
+    assert found.ids[12:].tolist() == [12, 14, 13, 15]
+    assert found.ids[found.suspect].tolist() == [12, 14]
+
+
 def test_the_range_of_the_estimate_holds_what_single_networks_say():
-    found = find_suspects([witness([1] * 6), witness([-3] * 6)], LABELS, torch.tensor([], dtype=torch.int64))
+    found = find_suspects([witness([1] * 6), witness([-3] * 6)], LABELS, torch.tensor([], dtype=torch.int64), NOT)
     assert (found.estimate, found.low, found.high) == (0, 0, 6)
 
 
 def test_the_list_as_csv_has_names_where_there_are_any():
-    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]))
+    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), NOT)
     rows = list(csv.DictReader(io.StringIO(suspects_csv(found, Names()).decode())))
     assert tuple(rows[0]) == COLUMNS
     assert rows[0] == dict(zip(COLUMNS, ["1", "5", "", "0", "2", "7.0000", "yes", "no", ""], strict=True))
@@ -72,7 +101,7 @@ def test_samples_are_called_as_people_count_and_name_them(tmp_path):
     assert names.classes == ("cat", "dog")
     assert [names.number(place) for place in range(4)] == [1, 2, 3, 4]
     assert names.places(4) == {1: 0, 2: 1, 3: 2, 4: 3}
-    found = find_suspects([witness([0, 9, 0, 0], 0)], torch.tensor([0, 0, 1, 1]), torch.tensor([0]))
+    found = find_suspects([witness([0, 9, 0, 0], 0)], torch.tensor([0, 0, 1, 1]), torch.tensor([0]), torch.zeros(4))
     rows = list(csv.DictReader(io.StringIO(suspects_csv(found, names).decode())))
     assert [row["file"] for row in rows] == [names.files[int(row["id"]) - 1] for row in rows]
 
@@ -82,6 +111,6 @@ def test_data_without_names_are_numbered():
 
 
 def test_a_name_that_a_spreadsheet_would_compute_is_shown_as_it_is():
-    found = find_suspects([witness([9, 0], 0)], torch.zeros(2, dtype=torch.int64), torch.tensor([0]))
+    found = find_suspects([witness([9, 0], 0)], torch.zeros(2, dtype=torch.int64), torch.tensor([0]), torch.zeros(2))
     rows = list(csv.DictReader(io.StringIO(suspects_csv(found, Names(("=1+1.png", "b.png"), ("-x", "y"))).decode())))
     assert {row["file"] for row in rows} == {"'=1+1.png", "b.png"} and rows[0]["given_label"] == "'-x"
