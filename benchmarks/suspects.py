@@ -7,7 +7,7 @@ half of the known samples carries over to the other.
 
     python benchmarks/suspects.py [--study studies/digits-all-methods.yaml] [--set KEY.PATH=VALUE ...]
       [--replicates 3] [--rates .1 .3 .5] [--corruptions poison ...] [--methods npo scrub ...] [--precision .9]
-      [--no-cleanlab]
+      [--no-cleanlab] [--methods-only]
 
 - REM: margin of the given label in the network healed by REM's defaults; of two networks that differ in their seed,
   the mean; less the original's margin; as `heal` lists them, the suspects first, after one round and, as it does
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=[])
     parser.add_argument("--precision", type=float, default=0.9, help="that recall is told at")
     parser.add_argument("--no-cleanlab", action="store_true")
+    parser.add_argument("--methods-only", action="store_true", help="neither REM nor what needs no healing")
     arguments = parser.parse_args()
     spec, store = load_study(arguments.study, tuple(arguments.changes)).spec, originals()
     print(machine(), flush=True)
@@ -181,10 +182,10 @@ def main() -> None:
             for rate in arguments.rates:
                 cell = Cell(corruption, rate)
                 posed = pose(spec, cell, replicate, store)
-                if not shared:
+                if not shared and not arguments.methods_only:
                     shared = original_scores(posed) | uncorrupted_scores(spec, posed)
                     shared |= {} if arguments.no_cleanlab else cleanlab_scores(spec, posed)
-                scores = shared | rem_scores(posed, shared["original, margin"])
+                scores = shared | ({} if arguments.methods_only else rem_scores(posed, shared["original, margin"]))
                 for method in arguments.methods:
                     try:
                         logits = training_logits(healed(posed, method, 0), posed.task.data, posed.task.all_ids)
@@ -197,6 +198,8 @@ def main() -> None:
                     retained = score[posed.task.retain_ids]
                     recall = recall_at_precision(retained, wrong, arguments.precision)
                     found[name][cell.name].append((average_precision(retained, wrong), recall))
+                if arguments.methods_only:
+                    continue
                 carried = carry_over(posed.task)
                 told = ", ".join(f"{value:.2f}" for value in carried)
                 mean = f"{statistics.fmean(carried):.2f}" if carried else "unknown"
