@@ -91,13 +91,15 @@ def attempts(choice: Choice) -> Sequence[Attempt]:
 
 def diagnosed_attempts(choice: Choice, diagnosis: Diagnosis) -> Sequence[Attempt]:
     """What serves a diagnosed case, of best.yaml; nothing where there is none, or the diagnosis can't tell the kind.
-    Where it tells the kind alone, the rest being out of sight, the lowest discovery rate."""
+    Where it tells the kind alone, the rest being out of sight, the lowest discovery rate; of a handful of samples with
+    a trigger, too."""
     if choice.best is None or diagnosis.kind is None:
         return []
     cells = read_best(choice.best).cells
     named = any(cell.corruption == diagnosis.kind for cell in cells)
     corruption = diagnosis.kind if named else str(NOMINAL_REGULARITY[diagnosis.kind])
-    rate = diagnosis.discovery_rate or min(cell.discovery_rate for cell in cells)
+    rate = None if diagnosis.is_handful_of_poison else diagnosis.discovery_rate
+    rate = rate or min(cell.discovery_rate for cell in cells)
     return attempts(replace(choice, corruption=corruption, discovery_rate=rate))
 
 

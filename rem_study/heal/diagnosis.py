@@ -38,6 +38,7 @@ from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, surest
 from rem_study.heal.healing import Healing, heal, pose
 from rem_study.heal.inputs import Case
+from rem_study.heal.kinds import LABELS_ASKED
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import derive_seed, generator
 from rem_study.training import given_label_accuracy
@@ -108,7 +109,15 @@ class Diagnosis:
                 f"carry-over from half to half         {statistics.fmean(self.carry_over):.2f} "
                 f"({min(self.carry_over):.2f} to {max(self.carry_over):.2f} in {len(self.carry_over)} splits)"
             )
+        if self.is_handful_of_poison and self.discovery_rate is not None:
+            told.append("so few samples with a trigger may not reach all others: there may be more, and the rate be lower")
         return [*told, *(f"can't tell: {reason}" for reason in self.unclear)]
+
+    @property
+    def is_handful_of_poison(self) -> bool:
+        """Whether REM's defaults may have reached few of the others, so that the rate is an upper bound at best: fewer
+        than LABELS_ASKED samples with a trigger are known."""
+        return self.kind == "poison" and self.known < LABELS_ASKED
 
     def facts(self) -> dict[str, Any]:
         """For a JSON report."""

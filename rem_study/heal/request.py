@@ -81,7 +81,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     if examined is not None:
         tried = diagnosed_attempts(request, examined.diagnosis) or tried
     healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
-    heard = [] if examined is None else list(examined.witnesses[1:])
+    heard = [] if examined is None else _heard_before(examined, healing)
     suspects = _find_suspects(request, case, healing, examined, heard, say)
     rounds = 1
     little = examined is not None and examined.diagnosis.little_to_heal
@@ -186,6 +186,15 @@ def _healed(request: HealRequest, case: Case, examined: Examined | None, configu
         fresh_network=case.architecture.fresh,
         seed=seed,
     )
+
+
+def _heard_before(examined: Examined, healing: Healing) -> list[Witness]:
+    """What networks of the diagnosis say that were told less or more. Of a handful of samples with a trigger, those
+    told more by REM's defaults reach less than another configuration does from the handful alone."""
+    others = examined.witnesses[1:]
+    if examined.diagnosis.is_handful_of_poison and healing.configuration != examined.healing.configuration:
+        return [one for one in others if len(one.forgot) < examined.diagnosis.known]
+    return list(others)
 
 
 def _find_suspects(

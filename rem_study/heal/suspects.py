@@ -37,8 +37,8 @@ class Witness:
 
 @dataclass(frozen=True)
 class Suspects:
-    """All training samples: the suspects, and the known ones that look like them, then all others, each by falling
-    score. Tensors (N,), on the CPU.
+    """All training samples: the suspects, and the known ones that look like them, then all others (of a poison, those
+    with its label before the rest), each by falling score. Tensors (N,), on the CPU.
 
     Attributes:
         ids: int64. given: int64, the labels in the data. proposed: int64, the likeliest other class.
@@ -66,9 +66,8 @@ class Suspects:
 
     @property
     def suspect(self) -> Tensor:
-        """Which samples lie above the cut: retained, their given label rejected, and the labels like those of the known
-        samples where these name a kind (`Common.has`); bool (N,). A network that healing has hurt doubts others too."""
-        return ~self.known & self.rejected & self.common.has(self.given, self.proposed)
+        """Which samples lie above the cut: the first `estimate` that are not known; bool (N,)."""
+        return ~self.known & ((~self.known).cumsum(0) <= self.estimate)
 
     @property
     def judged(self) -> int:
@@ -89,8 +88,9 @@ class Suspects:
 def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, before: Tensor) -> Suspects:
     """Put all samples in order.
 
-    The estimate is the number of suspects: of retained samples whose given label the witnesses reject on the whole
-    (their mean margin is above 0), as far as their labels are like those of the known samples. Its range allows for the
+    The estimate is the number of retained samples whose given label the witnesses reject on the whole (their mean
+    margin is above 0), as far as their labels are like those of the known samples where these name a kind
+    (`Common.has`): a network that healing has hurt doubts others too. Its range allows for the
     spread of that number among single witnesses, and for twice its square root, as of a count.
 
     Args:
@@ -120,7 +120,8 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     score = doubted - before if common.kind == "poison" else doubted
     like_known = common.has(labels, proposed)
     order = score.argsort(descending=True, stable=True)
-    order = order[(rejected & like_known)[order].int().argsort(descending=True, stable=True)]
+    first = like_known if common.kind == "poison" else like_known & rejected
+    order = order[first[order].int().argsort(descending=True, stable=True)]
     others = ~is_known & like_known
     estimate = int(rejected[others].sum())
     most = max(len(one.forgot) for one in witnesses)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from doubles.corrupted import corrupted_digits
-from torch import Tensor
 
 from rem_study.cli import main
 from rem_study.errors import InputError
@@ -31,11 +30,6 @@ def listed() -> Suspects:
     given, proposed = torch.zeros(10, dtype=torch.int64), torch.ones(10, dtype=torch.int64)
     common = in_common(given, proposed, known, score > 0)
     return Suspects(torch.arange(9, -1, -1), given, proposed, score, score > 0, known, nobody, common, 5, 3, 7)
-
-
-def with_labels(suspects: Suspects, given: Tensor, proposed: Tensor, known: Tensor) -> Suspects:
-    common = in_common(given, proposed, known, suspects.rejected)
-    return replace(suspects, given=given, proposed=proposed, known=known, common=common)
 
 
 @pytest.fixture
@@ -107,18 +101,3 @@ def test_again_and_rounds_start_from_the_original_with_more_known(tmp_path):
     assert json.loads(report.read_text())["samples"]["forget"] == 15
     known = {int(row["id"]) for row in csv.DictReader(listing.open()) if row["known"] == "yes"}
     assert known == set(case.wrong[:15].tolist())
-
-
-def test_a_further_round_takes_no_suspect_that_the_known_labels_do_not_explain():
-    """All known samples have label 0: what is doubted under another label is something else."""
-    some = listed()
-    given = torch.where(some.ids % 2 == 0, 3, 0)  # suspects 8, 6, 4 under label 3; 9 (known), 7, 5 under 0
-    known = some.known | (some.ids >= 9)
-    hurt = with_labels(some, torch.where(known, 0, given), some.ids % 10 + 1, known)
-    assert surest(replace(hurt, estimate=5, low=5)).tolist() == [8, 7, 6, 5, 4]  # half of them name no kind
-    many = torch.cat([torch.zeros(10, dtype=torch.int64), given])
-    score = torch.cat([torch.full((10,), 9.0), some.score])
-    more = replace(some, ids=torch.arange(20), score=score, rejected=score > 0, estimate=3, low=2, high=8)
-    listed_more = with_labels(more, many, (many + 1 + torch.arange(20)) % 10, torch.arange(20) < 10)
-    assert listed_more.ids[listed_more.suspect].tolist() == [10, 12, 14]
-    assert surest(listed_more).tolist() == [10, 12]  # 3 of 6 have label 0

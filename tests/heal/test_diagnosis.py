@@ -36,7 +36,7 @@ def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: in
     is_known = torch.arange(count) < known
     common = in_common(given, proposed, is_known, score > 0)
     listed = Suspects(torch.arange(count), given, proposed, score, score > 0, is_known, is_known, common, 0, 0, 0)
-    estimate = int(listed.suspect.sum())
+    estimate = int((~is_known & listed.rejected & common.has(given, proposed)).sum())
     return replace(listed, estimate=estimate, low=estimate // 2, high=2 * estimate)
 
 
@@ -132,6 +132,11 @@ def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
         assert source is not None and source.cell == cell and configuration["epochs"] == 3
     source, _ = diagnosed_attempts(choice, found(POISON, confirmed=0, carried=(1.4,)))[0]
     assert source is not None and source.cell == "poison@0.2"  # the rest could not be counted
+    for known, cell in ((5, "poison@0.2"), (10, "poison@0.8")):  # of a handful the rate, 0.83, is an upper bound
+        told = found(POISON[: known + 1], known=known, confirmed=known)
+        assert ("may not reach" in "\n".join(told.lines())) == (known == 5)
+        source, _ = diagnosed_attempts(choice, told)[0]
+        assert source is not None and source.cell == cell
     assert diagnosed_attempts(choice, found(MIXED)) == []
     assert diagnosed_attempts(Choice(), found(POISON)) == []
 

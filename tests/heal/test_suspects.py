@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import torch
 from PIL import Image
 
 from rem_study.data import load_dataset
+from rem_study.heal.again import surest
 from rem_study.heal.names import Names, read_names
 from rem_study.heal.suspects import COLUMNS, Witness, find_suspects, suspects_csv
 from rem_study.spec.data import OwnDataSpec
@@ -52,24 +54,33 @@ def poisoned(doubts: list[float]) -> Witness:
     return Witness(logits, torch.arange(12))
 
 
-def test_of_a_poison_the_surest_before_come_first_and_the_doubt_alone_says_what_is_rejected():
-    """Sample 14 is hard: the network never was sure of it. A trigger made it sure of 12 and 13; 15 is believed."""
+def test_of_a_poison_as_many_are_suspects_as_are_rejected_those_that_moved_the_most():
+    """Sample 14 is hard: the network never was sure of it. A trigger made it sure of the others, of 15 the most."""
     before = torch.tensor(12 * [-9.0] + [-9.0, -8.0, -0.5, -20.0])
     labels, known = torch.zeros(16, dtype=torch.int64), torch.arange(12)
     found = find_suspects([poisoned([2.0, 1.0, 3.0, -1.0])], labels, known, before)
-    assert found.common.kind == "poison"
-    assert found.ids[found.suspect].tolist() == [12, 13, 14] and found.estimate == 3
-    assert found.score[found.suspect].tolist() == [11, 9, 3.5]
-    assert found.ids[-1] == 15 and found.score[-1] == 19  # not rejected: below all suspects, however it moved
+    assert found.common.kind == "poison" and found.estimate == 3
+    assert found.ids[found.suspect].tolist() == [15, 12, 13]
+    assert found.score[found.suspect].tolist() == [19, 11, 9]
+    assert found.ids[-1] == 14 and found.rejected[-1]
 
 
-def test_suspects_come_before_what_is_doubted_under_other_labels():
+def test_what_is_doubted_under_a_label_that_the_known_ones_do_not_have_is_no_suspect():
     """Samples 12 and 14 have the poison's label; 13, which is doubted more, has another."""
     labels = torch.zeros(16, dtype=torch.int64)
     labels[13] = 3
     found = find_suspects([poisoned([2.0, 7.0, 1.0, -1.0])], labels, torch.arange(12), torch.full((16,), -9.0))
-    assert found.ids[12:].tolist() == [12, 14, 13, 15]
-    assert found.ids[found.suspect].tolist() == [12, 14]
+    assert found.ids[12:].tolist() == [12, 14, 15, 13]
+    assert found.ids[found.suspect].tolist() == surest(replace(found, low=9)).tolist() == [12, 14]
+
+
+def test_where_the_known_labels_name_no_kind_whatever_is_doubted_is_a_suspect():
+    """Half of the known samples have label 3."""
+    labels = torch.zeros(16, dtype=torch.int64)
+    labels[1:14:2] = 3
+    found = find_suspects([poisoned([2.0, 7.0, 1.0, -1.0])], labels, torch.arange(12), torch.full((16,), -9.0))
+    assert found.common.kind is None
+    assert found.ids[found.suspect].tolist() == surest(replace(found, low=9)).tolist() == [13, 12, 14]
 
 
 def test_the_range_of_the_estimate_holds_what_single_networks_say():
