@@ -110,7 +110,7 @@ class Diagnosis:
                 f"({min(self.carry_over):.2f} to {max(self.carry_over):.2f} in {len(self.carry_over)} splits)"
             )
         if self.is_handful_of_poison and self.discovery_rate is not None:
-            told.append("so few samples with a trigger may not reach all others: there may be more, and the rate be lower")
+            told.append("so few samples with a trigger may not reach all others: there may be more, at a lower rate")
         return [*told, *(f"can't tell: {reason}" for reason in self.unclear)]
 
     @property
