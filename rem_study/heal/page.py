@@ -94,7 +94,7 @@ def _diagnosis(diagnosis: Diagnosis | None) -> list[str]:
 
 
 def _sheet(case: Case, suspects: Suspects, chosen: Tensor, most: int) -> list[str]:
-    """The chosen samples, the most doubted first: image, name, given label and the likeliest other."""
+    """The chosen samples, in the list's order: image, name, given label and the likeliest other."""
     places = chosen.nonzero().squeeze(1)
     if not len(places):
         return ['<p class="absent">There are none.</p>']
@@ -167,7 +167,8 @@ def _matrix(title: str, matrix: Tensor, names: Names) -> str:
 
 def _doubts(facts: Mapping[str, Any], suspects: Suspects, diagnosis: Diagnosis | None) -> Iterator[str]:
     yield (
-        "A suspect is a sample whose given label lies below another one in the mean logits of the healed networks. "
+        "There are as many suspects as retained samples like the known ones whose given label lies below another one "
+        "in the mean logits of the healed networks; of a poison they are those of its label that healing moved most. "
         "On digits, with three kinds of corruption, their number was 0.83 to 1.27 times the true one; others may be "
         "harder."
     )

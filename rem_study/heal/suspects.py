@@ -90,8 +90,8 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
 
     The estimate is the number of retained samples whose given label the witnesses reject on the whole (their mean
     margin is above 0), as far as their labels are like those of the known samples where these name a kind
-    (`Common.has`): a network that healing has hurt doubts others too. Its range allows for the
-    spread of that number among single witnesses, and for twice its square root, as of a count.
+    (`Common.has`): a network that healing has hurt doubts others too. Its range allows for the spread of that number
+    among single witnesses, and for twice its square root, as of a count.
 
     Args:
         witnesses: at least one.
@@ -101,34 +101,24 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     labels, known = labels.cpu(), known.cpu()
     is_known = torch.zeros(len(labels), dtype=torch.bool)
     is_known[known] = True
-    doubts = torch.stack([doubt(one.logits, labels) for one in witnesses])
-    told = torch.zeros_like(doubts, dtype=torch.bool)
+    told = torch.zeros(len(witnesses), len(labels), dtype=torch.bool)
     for row, one in zip(told, witnesses, strict=True):
         row[one.forgot.cpu()] = True
-    told_by_all = told.all(0)
-    informed = torch.tensor([len(one.forgot) for one in witnesses])[:, None].expand_as(told).clone()
-    informed[told] = -1  # what a network was told to forget it cannot vouch for
-    counts = informed == informed.max(0).values
-    weights = counts.double() / counts.sum(0)
+    doubts = torch.stack([doubt(one.logits, labels) for one in witnesses])
+    weights = _weights(witnesses, told)
     doubted = (doubts.double() * weights).sum(0).float()
     rejected = doubted > 0
-    logits = torch.stack([one.logits.double() for one in witnesses])
-    mean = (logits * weights[:, :, None]).sum(0)
-    proposed = mean.scatter(1, labels[:, None], -math.inf).argmax(1)
-    surest = doubted.argsort(descending=True, stable=True)
-    common = in_common(labels[surest], proposed[surest], is_known[surest], rejected[surest])
-    score = doubted - before if common.kind == "poison" else doubted
+    logits = (torch.stack([one.logits.double() for one in witnesses]) * weights[:, :, None]).sum(0)
+    proposed = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+    by_doubt = doubted.argsort(descending=True, stable=True)
+    common = in_common(labels[by_doubt], proposed[by_doubt], is_known[by_doubt], rejected[by_doubt])
     like_known = common.has(labels, proposed)
+    score, first = doubted, like_known & rejected
+    if common.kind == "poison":
+        score, first = doubted - before, like_known
     order = score.argsort(descending=True, stable=True)
-    first = like_known if common.kind == "poison" else like_known & rejected
     order = order[first[order].int().argsort(descending=True, stable=True)]
-    others = ~is_known & like_known
-    estimate = int(rejected[others].sum())
-    most = max(len(one.forgot) for one in witnesses)
-    singly = [
-        int((row[others] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
-    ]
-    slack = 2 * math.sqrt(max(1, estimate))
+    estimate, low, high = _estimate(witnesses, doubts, rejected, ~is_known & like_known)
     return Suspects(
         ids=order,
         given=labels[order],
@@ -136,12 +126,32 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
         score=score[order],
         rejected=rejected[order],
         known=is_known[order],
-        left_out=(is_known & ~told_by_all)[order],
+        left_out=(is_known & ~told.all(0))[order],
         common=common,
         estimate=estimate,
-        low=max(0, math.floor(min([*singly, estimate - slack]))),
-        high=min(int((~is_known).sum()), math.ceil(max([*singly, estimate + slack]))),
+        low=low,
+        high=min(int((~is_known).sum()), high),
     )
+
+
+def _weights(witnesses: Sequence[Witness], told: Tensor) -> Tensor:
+    """How much each witness's word on each sample counts, float64 (W, N): alike, of those that were told the most among
+    all that were not `told` of it, bool (W, N), and cannot vouch for it; of all where each was."""
+    informed = torch.tensor([len(one.forgot) for one in witnesses])[:, None].expand_as(told).clone()
+    informed[told] = -1
+    counts = informed == informed.max(0).values
+    return counts.double() / counts.sum(0)
+
+
+def _estimate(witnesses: Sequence[Witness], doubts: Tensor, rejected: Tensor, possible: Tensor) -> tuple[int, int, int]:
+    """How many of the `possible` samples, bool (N,), are `rejected`, and its range; `doubts` is float (W, N)."""
+    estimate = int(rejected[possible].sum())
+    most = max(len(one.forgot) for one in witnesses)
+    singly = [
+        int((row[possible] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
+    ]
+    slack = 2 * math.sqrt(max(1, estimate))
+    return estimate, max(0, math.floor(min([*singly, estimate - slack]))), math.ceil(max([*singly, estimate + slack]))
 
 
 def suspects_csv(suspects: Suspects, names: Names) -> bytes:
