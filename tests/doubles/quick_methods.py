@@ -20,6 +20,8 @@ EAGER = {
     "random_relabel": {"epochs": 4},
     "acdc": {"lr_ascent": 0.01, "inner": 8},
     "ssd": {"alpha": 10.0},
+    "potion": {"start_share": 0.2, "stop_share": 0.0},
+    "msg": {"reset_share": 0.95, "lr": 0.1},
 }
 """What it takes to let go of a wrong label in a short run."""
 

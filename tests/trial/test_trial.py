@@ -382,12 +382,12 @@ def test_a_replicate_that_loses_more_utility_than_it_may_scores_nothing(make_spe
     spec = make_spec()
     cell = Cell(spec.corruptions[place], 0.5)
     before = evaluate(network, spec, cell, settings[name], settings[name].draw())["score_utility"]
-    free = run_trial(spec, trial_of(spec, "ascent", place, passes=3), store)
+    free = run_trial(spec, trial_of(spec, "ascent", place, passes=6), store)
     loss = before - free["score_utility"]
     assert loss > 0.01 and free["score"] > 0
     for bound, expected in ((loss + 1e-3, free["score"]), (loss, free["score"]), (loss - 1e-3, 0.0), (0.0, 0.0)):
         bounded = make_spec(max_utility_loss=bound)
-        row = run_trial(bounded, trial_of(bounded, "ascent", place, passes=3), store)
+        row = run_trial(bounded, trial_of(bounded, "ascent", place, passes=6), store)
         assert row["score"] == expected
         assert without(row, "score", "seconds") == without(free, "score", "seconds")
 

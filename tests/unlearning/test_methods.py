@@ -53,7 +53,7 @@ PREPARED = {
     ("rem", "epochs"): {"lr": 0.03, "epochs": 3},
     # a stopping accuracy counts only where it lies between the accuracies met on the way
     ("rem", "flush_limit"): {"stop_accuracy": 0.0},
-    ("rem", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003, "flush_limit": 20},
+    ("rem", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.005, "flush_limit": 20},
     ("npo", "stop_accuracy"): {"stop_accuracy": 0.0, "lr": 0.003},
     ("scrub", "msteps"): {"msteps": 1},
     ("potion", "steps"): {"stop_share": 0.0},
@@ -556,7 +556,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
     for name, parameter in expected.items():
         step = parameter.detach() - lr * parameter.grad
         assert torch.allclose(moved[name], step, atol=rounding * lr * largest + 1e-7), name
-    assert largest > 0.01
+    assert largest > 0.001
 
 
 def test_rem_flushes_before_every_epoch_through_the_old_channels_alone(make_task):
