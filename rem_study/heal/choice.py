@@ -98,8 +98,8 @@ def diagnosed_attempts(choice: Choice, diagnosis: Diagnosis) -> Sequence[Attempt
     cells = read_best(choice.best).cells
     named = any(cell.corruption == diagnosis.kind for cell in cells)
     corruption = diagnosis.kind if named else str(NOMINAL_REGULARITY[diagnosis.kind])
-    rate = None if diagnosis.is_handful_of_poison else diagnosis.discovery_rate
-    rate = rate or min(cell.discovery_rate for cell in cells)
+    lowest = min(cell.discovery_rate for cell in cells)
+    rate = lowest if diagnosis.is_handful_of_poison else diagnosis.discovery_rate or lowest
     return attempts(replace(choice, corruption=corruption, discovery_rate=rate))
 
 

@@ -33,7 +33,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rem_study.data import CorruptedTrainingSet
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, surest
 from rem_study.heal.healing import Healing, heal, pose
@@ -43,7 +42,7 @@ from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import derive_seed, generator
 from rem_study.training import given_label_accuracy
 from rem_study.unlearning.carry_over import carry_over
-from rem_study.unlearning.suspicion import doubt, training_logits
+from rem_study.unlearning.suspicion import doubt
 
 _FEWEST = 4
 FEW = 20
@@ -251,9 +250,7 @@ def _rejected(judges: Sequence[Witness], labels: Tensor, known: Tensor) -> float
 
 def witness(healing: Healing, case: Case, forgot: Tensor) -> Witness:
     """What the healed network says of all training samples."""
-    data = CorruptedTrainingSet(case.dataset, None)
-    everything = torch.arange(len(data), device=data.device)
-    return Witness(training_logits(healing.network, data, everything), forgot.cpu())
+    return Witness(case.logits_of(healing.network), forgot.cpu())
 
 
 def conclude(

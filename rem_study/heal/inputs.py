@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rem_study.data import CorruptedTrainingSet, Dataset, load_dataset
 from rem_study.data.given import Given as Known
@@ -83,9 +83,12 @@ class Case:
     def doubt_before(self) -> Tensor:
         """How far the network as it was given doubts each training sample's label (`doubt`), float32 (N,), on the
         CPU."""
+        return doubt(self.logits_of(self.architecture.network), self.dataset.train_labels.cpu())
+
+    def logits_of(self, network: nn.Module) -> Tensor:
+        """Of all training samples, float32 (N, K), on the CPU."""
         data = CorruptedTrainingSet(self.dataset, None)
-        everything = torch.arange(len(data), device=data.device)
-        return doubt(training_logits(self.architecture.network, data, everything), self.dataset.train_labels.cpu())
+        return training_logits(network, data, torch.arange(len(data), device=data.device))
 
 
 def read_case(given: Given, data: OwnDataSpec) -> Case:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, read_confirmed, surest
 from rem_study.heal.checkpoint import encode_checkpoint, require_format
@@ -75,23 +73,21 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     data = data_spec(request.data)
     paths = _destinations(request, data)
     tried = attempts(request)
-    case = _with_confirmed(request, read_case(request, data))
-    told = len(case.ids)
+    told = case = _with_confirmed(request, read_case(request, data))
     examined, why_not = _examine(request, case, say)
     if examined is not None:
         tried = diagnosed_attempts(request, examined.diagnosis) or tried
     healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
     heard = [] if examined is None else _heard_before(examined, healing)
-    suspects = _find_suspects(request, case, healing, examined, heard, say)
+    suspects = _find_suspects(request, told, case, healing, examined, heard, say)
     rounds = 1
     little = examined is not None and examined.diagnosis.little_to_heal
     while rounds < request.rounds and not little and suspects.believable and len(more := surest(suspects)):
         rounds += 1
         say(f"round {rounds} of {request.rounds}: {len(more)} suspects are taken for known")
-        further = replace(case, ids=joined(case.ids[:told], more))
-        healing, recommendation, tries = _heal_best(request, tried, further, None, say)
-        suspects = _find_suspects(request, further, healing, examined, heard, say, known=case.ids[:told])
-        case = further
+        case = replace(told, ids=joined(told.ids, more))
+        healing, recommendation, tries = _heal_best(request, tried, case, None, say)
+        suspects = _find_suspects(request, told, case, healing, examined, heard, say)
     asked = {
         "checkpoint": str(request.checkpoint),
         "healed_checkpoint": str(paths.output),
@@ -103,7 +99,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    asked |= {"told": told, "rounds": rounds}
+    asked |= {"told": len(told.ids), "rounds": rounds}
     diagnosis = None if examined is None else examined.diagnosis
     effects = measure_effects(case, healing, suspects)
     facts = report_facts(asked, case, recommendation, healing, tries, suspects, effects, diagnosis)
@@ -199,16 +195,16 @@ def _heard_before(examined: Examined, healing: Healing) -> list[Witness]:
 
 def _find_suspects(
     request: HealRequest,
+    told: Case,
     case: Case,
     healing: Healing,
     examined: Examined | None,
     heard: list[Witness],
     say: Say,
-    known: Tensor | None = None,
 ) -> Suspects:
     """By the healed network, by others that differ from it in their seed alone, and by those `heard` before, which were
-    not told of all that these were told; the new ones are added to them. `known`: fewer than were unlearned, where
-    suspects were taken for known."""
+    not told of all that these were told; the new ones are added to them. `told` is the case as it was given, `case` the
+    one that was healed, in which suspects may be known too."""
     if examined is not None and examined.diagnosis.little_to_heal:
         return examined.diagnosis.suspects
     heard.append(witness(healing, case, case.ids))
@@ -220,8 +216,7 @@ def _find_suspects(
         except UnlearningError:
             continue  # a witness less
         heard.append(witness(again, case, case.ids))
-    told = case.ids if known is None else known
-    return find_suspects(heard, case.dataset.train_labels, told, case.doubt_before)
+    return find_suspects(heard, told.dataset.train_labels, told.ids, told.doubt_before)
 
 
 @dataclass(frozen=True)

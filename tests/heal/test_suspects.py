@@ -17,7 +17,7 @@ from rem_study.heal.suspects import COLUMNS, Witness, find_suspects, suspects_cs
 from rem_study.spec.data import OwnDataSpec
 
 LABELS = torch.zeros(6, dtype=torch.int64)
-NOT = torch.zeros(6)
+BEFORE = torch.zeros(6)
 
 
 def witness(doubts: list[float], *forgot: int) -> Witness:
@@ -28,7 +28,7 @@ def witness(doubts: list[float], *forgot: int) -> Witness:
 
 
 def test_samples_stand_in_the_order_of_falling_doubt_with_the_likeliest_other_class():
-    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), NOT)
+    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), BEFORE)
     assert found.ids.tolist() == [5, 1, 3, 2, 4, 0]
     assert found.score.tolist() == [7, 5, 2, -1, -2, -3]
     assert found.proposed.tolist() == [2] * 6
@@ -40,7 +40,7 @@ def test_samples_stand_in_the_order_of_falling_doubt_with_the_likeliest_other_cl
 def test_retained_samples_are_judged_by_the_best_informed_and_known_ones_by_who_was_not_told_of_them():
     full = [witness([9, 9, 1, -2, -4, -6], 0, 1), witness([9, 9, 3, -4, -4, -6], 0, 1)]
     halves = [witness([9, 4, -50, 50, 0, 0], 0), witness([-4, 9, -50, 50, 0, 0], 1)]
-    found = find_suspects([*full, *halves], LABELS, torch.tensor([0, 1]), NOT)
+    found = find_suspects([*full, *halves], LABELS, torch.tensor([0, 1]), BEFORE)
     scores = dict(zip(found.ids.tolist(), found.score.tolist(), strict=True))
     assert scores == {0: -4, 1: 4, 2: 2, 3: -3, 4: -4, 5: -6}
     assert (found.judged, found.confirmed, found.estimate) == (2, 1, 1)
@@ -84,12 +84,12 @@ def test_where_the_known_labels_name_no_kind_whatever_is_doubted_is_a_suspect():
 
 
 def test_the_range_of_the_estimate_holds_what_single_networks_say():
-    found = find_suspects([witness([1] * 6), witness([-3] * 6)], LABELS, torch.tensor([], dtype=torch.int64), NOT)
+    found = find_suspects([witness([1] * 6), witness([-3] * 6)], LABELS, torch.tensor([], dtype=torch.int64), BEFORE)
     assert (found.estimate, found.low, found.high) == (0, 0, 6)
 
 
 def test_the_list_as_csv_has_names_where_there_are_any():
-    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), NOT)
+    found = find_suspects([witness([-3, 5, -1, 2, -2, 7], 5)], LABELS, torch.tensor([5]), BEFORE)
     rows = list(csv.DictReader(io.StringIO(suspects_csv(found, Names()).decode())))
     assert tuple(rows[0]) == COLUMNS
     assert rows[0] == dict(zip(COLUMNS, ["1", "5", "", "0", "2", "7.0000", "yes", "no", ""], strict=True))
