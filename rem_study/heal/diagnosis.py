@@ -17,9 +17,12 @@
 It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
 that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed. Where it is at most
 LITTLE_CONFIRMED and the carry-over less than LEAST_SHARED, there is little to heal: what was reported looks like the
-rest. A half of a handful of known samples often confirms none of the others of a trigger, and the carry-over shows that
-they share something all the same; then the kind is told by the labels alone. (Clean samples of one class share
-something too: reported as corrupted, they look like a trigger.)
+rest. A half of a handful of known samples often confirms none of the others, though:
+
+- Of a trigger, the carry-over shows that they share something all the same; then the kind is told by the labels alone.
+  (Clean samples of one class share something too: reported as corrupted, they look like a trigger.)
+- Random labels share nothing. Where few are known, there is more than little to heal if a network that was told of the
+  suspects alone confirms them, and they have no kind that would have carried over.
 """
 
 from __future__ import annotations
@@ -118,6 +121,11 @@ class Diagnosis:
         than LABELS_ASKED samples with a trigger are known."""
         return self.kind == "poison" and self.known < LABELS_ASKED
 
+    @property
+    def is_of_what_shares_nothing(self) -> bool:
+        """Whether a rate is told, and no kind whose samples unlearning one another would carry over to."""
+        return self.discovery_rate is not None and self.kind not in ("poison", "interclass_confusion")
+
     def facts(self) -> dict[str, Any]:
         """For a JSON report."""
         return {
@@ -184,11 +192,13 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
     except UnlearningError:
         carried = ()  # the flush broke: it told nothing
     found = _concluded(case, healing, witnesses, witnesses[1:], carried)
-    if few and not found.little_to_heal and _kept(healing) >= LEAST_KEPT:
+    if few and _kept(healing) >= LEAST_KEPT:
         say(f"diagnosing, 5 of {steps}: from them and the surest suspects, as so few are known")
         if told := _further(case, witnesses):
-            witnesses, judges = told
-            found = _concluded(case, healing, witnesses, judges, carried)
+            heard, judges = told
+            further = _concluded(case, healing, heard, judges, carried)
+            if not found.little_to_heal or further.is_of_what_shares_nothing:
+                found, witnesses = further, heard
     return Examined(found, healing, tuple(witnesses))
 
 

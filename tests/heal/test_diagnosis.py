@@ -154,8 +154,8 @@ def test_a_trigger_whose_samples_look_alike_is_no_confusion():
     assert found([(3, 5)] * 20).kind == "interclass_confusion"  # one way alone: nothing tells them apart
 
 
-def case_of(folder: Path, corruption: str, known) -> Case:
-    network = corrupted_digits(corruption)
+def case_of(folder: Path, corruption: str, known, seed: int = 0) -> Case:
+    network = corrupted_digits(corruption, seed)
     network.write(folder, known)
     files = (folder / "model.pt", MODEL, str(folder / "data.npz"), folder / "known.csv")
     request = HealRequest(*files, mean=(0.5,), std=(0.5,))
@@ -212,6 +212,29 @@ def test_no_further_round_where_none_is_suspected_nor_where_many_are_known(tmp_p
     calls.clear()
     told = diagnosis.diagnose(case_of(tmp_path, "random_label", range(4)))
     assert len(calls) == 3 and told.diagnosis.unclear[0].startswith("only 0 of 4 known samples are confirmed")
+
+
+@pytest.mark.parametrize(("known", "little"), [(range(4), False), (range(100, 104), True)])
+def test_samples_that_share_nothing_are_little_to_heal_only_if_the_suspects_do_not_confirm_them(
+    known, little, tmp_path, healed_from, monkeypatch
+):
+    """Halves of four reach none. Of the corrupted ones a network told of the suspects rejects the known; of clean ones
+    that were reported not."""
+    monkeypatch.setattr(diagnosis, "carry_over", lambda task, splits: [-0.1])
+    calls, _ = healed_from
+    told = diagnosis.diagnose(case_of(tmp_path, "random_label", known))
+    assert len(calls) > 3 and told.diagnosis.little_to_heal == little
+    assert len(told.witnesses) == 3 if little else told.diagnosis.discovery_rate == pytest.approx(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_five_random_labels_are_found_to_be_some_of_many(seed, tmp_path):
+    """Of these networks two or three of the five confirm none or one of the others."""
+    known = corrupted_digits("random_label", seed).wrong[:5]
+    told = diagnosis.diagnose(case_of(tmp_path, "random_label", known, seed)).diagnosis
+    assert told.kind == "random_label" and told.discovery_rate is not None
+    assert 5 / CORRUPTED / 1.5 < told.discovery_rate < 5 / CORRUPTED * 1.5
 
 
 @pytest.mark.slow
