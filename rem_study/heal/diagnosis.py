@@ -21,8 +21,9 @@ rest. A half of a handful of known samples often confirms none of the others, th
 
 - Of a trigger, the carry-over shows that they share something all the same; then the kind is told by the labels alone.
   (Clean samples of one class share something too: reported as corrupted, they look like a trigger.)
-- Random labels share nothing. Where few are known, there is more than little to heal if a network that was told of the
-  suspects alone confirms them, and they have no kind that would have carried over.
+- Random labels share nothing. Where fewer than LABELS_ASKED are known, there is more than little to heal if a network
+  that was told of the suspects alone confirms most of them (MOST_CONFIRMED; of clean ones two of five), and they have
+  no kind that would have carried over.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ LEAST_TAKEN = 0.5
 MOST_RANDOM = 0.75
 SPREAD_SHARE = 0.45
 LEAST_CONFIRMED = 0.4
+MOST_CONFIRMED = 0.75
 LITTLE_CONFIRMED = 0.25
 LEAST_SHARED = 0.4
 LEAST_LEARNT = 0.5
@@ -123,8 +125,9 @@ class Diagnosis:
 
     @property
     def is_of_what_shares_nothing(self) -> bool:
-        """Whether a rate is told, and no kind whose samples unlearning one another would carry over to."""
-        return self.discovery_rate is not None and self.kind not in ("poison", "interclass_confusion")
+        """Whether most known samples are confirmed, without a kind whose halves would have carried over."""
+        most = self.confirmed >= MOST_CONFIRMED * self.judged
+        return self.discovery_rate is not None and most and self.kind not in ("poison", "interclass_confusion")
 
     def facts(self) -> dict[str, Any]:
         """For a JSON report."""
@@ -192,7 +195,8 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
     except UnlearningError:
         carried = ()  # the flush broke: it told nothing
     found = _concluded(case, healing, witnesses, witnesses[1:], carried)
-    if few and _kept(healing) >= LEAST_KEPT:
+    asked_further = not found.little_to_heal or len(case.ids) < LABELS_ASKED
+    if few and asked_further and _kept(healing) >= LEAST_KEPT:
         say(f"diagnosing, 5 of {steps}: from them and the surest suspects, as so few are known")
         if told := _further(case, witnesses):
             heard, judges = told

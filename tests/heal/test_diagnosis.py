@@ -227,6 +227,21 @@ def test_samples_that_share_nothing_are_little_to_heal_only_if_the_suspects_do_n
     assert len(told.witnesses) == 3 if little else told.diagnosis.discovery_rate == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "confirmed", "nothing"),
+    [(RANDOM, 4, True), (RANDOM, 3, False), (POISON, 5, False), (CONFUSION, 5, False)],
+)
+def test_only_what_most_of_the_known_are_confirmed_of_shares_nothing(pairs, confirmed, nothing):
+    assert found(pairs, known=5, confirmed=confirmed).is_of_what_shares_nothing == nothing
+
+
+def test_ten_known_samples_of_which_halves_confirm_none_are_little_to_heal(tmp_path, healed_from, monkeypatch):
+    monkeypatch.setattr(diagnosis, "carry_over", lambda task, splits: [-0.1])
+    calls, _ = healed_from
+    told = diagnosis.diagnose(case_of(tmp_path, "random_label", range(100, 110)))
+    assert len(calls) == 3 and told.diagnosis.little_to_heal
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_five_random_labels_are_found_to_be_some_of_many(seed, tmp_path):
