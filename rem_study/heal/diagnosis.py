@@ -127,7 +127,7 @@ class Diagnosis:
     def is_of_what_shares_nothing(self) -> bool:
         """Whether most known samples are confirmed, without a kind whose halves would have carried over."""
         most = self.confirmed >= MOST_CONFIRMED * self.judged
-        return self.discovery_rate is not None and most and self.kind not in ("poison", "interclass_confusion")
+        return self.discovery_rate is not None and most and self.kind in (None, "random_label")
 
     def facts(self) -> dict[str, Any]:
         """For a JSON report."""
