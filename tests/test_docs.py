@@ -24,6 +24,17 @@ def test_every_column_is_explained_and_no_other() -> None:
     assert set(reference.CELL_COLUMNS) <= set(CELLS_SCHEMA.names)
 
 
+def test_every_method_has_its_line_and_readme_counts_them() -> None:
+    from rem_study.spec.space import known_methods
+
+    table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8").partition("\n\n`rem-study methods`")[0]
+    told = [
+        name for row in re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(told) == sorted(known_methods())
+    assert f"REM and its {len(told) - 1} rivals" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
