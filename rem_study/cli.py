@@ -144,9 +144,7 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("study", type=_StudyType())(command)
 
 
-@main.command()
-@_study_options
-@click.option(
+_root_option = click.option(
     "--root",
     type=FOLDER,
     default="runs",
@@ -154,7 +152,13 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="DIR",
     help="Where studies' folders lie: a path, or s3://BUCKET/PREFIX, gs://...",
 )
-@click.option("--name", help="Of the study and its folder; default: the study file's.")
+_name_option = click.option("--name", help="Of the study and its folder; default: the study file's.")
+
+
+@main.command()
+@_study_options
+@_root_option
+@_name_option
 @click.option("--address", help="Of a Ray cluster; default: a local one for this launch.")
 @click.option("--warm-start", type=PATH, metavar="BEST.yaml", help="Begin with what another study found.")
 def launch(
@@ -213,7 +217,7 @@ def launch(
     metavar="DIR",
     help="Where studies' folders lie on the cluster; every node must see it. A path or a URL.",
 )
-@click.option("--name", help="Of the study and its folder; default: the study file's.")
+@_name_option
 @click.option("--follow", is_flag=True, help="Show the job's log until it ends; exit status 0 if it succeeds.")
 @click.option("--installed", is_flag=True, help="The cluster has rem-study's packages; install none for the job.")
 def submit(
@@ -319,16 +323,18 @@ def doctor(root: Path, port: int) -> None:
 
 @main.command()
 @_study_options
-@_prepared_option
+@_root_option
+@_name_option
 @click.option("--measure", is_flag=True, help="Time 5 seconds of training, compiled as the study asks, not half a one.")
-def check(study: Path, overrides: tuple[str, ...], root: Folder, measure: bool) -> None:
-    """Validate the study file STUDY; print its cells, trials, originals and a cost estimate.
+def check(study: Path, overrides: tuple[str, ...], root: Folder, name: str | None, measure: bool) -> None:
+    """Validate the study file STUDY; print its cells, trials, originals and a cost estimate, and what a launch would
+    find in its folder. Nothing is written.
 
     Example: rem-study check quickstart --set budget.trials=20
     """
     from rem_study.study.check import describe
 
-    _say(describe(study, overrides, root, measure))
+    _say(describe(study, overrides, root, name, measure))
 
 
 @main.command()

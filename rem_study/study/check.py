@@ -7,28 +7,39 @@ from pathlib import Path
 from rem_study.data.gather import cores
 from rem_study.data.place import prepared_under
 from rem_study.data.survey import Survey
+from rem_study.errors import InputError
+from rem_study.results.study_folder import STUDY_FILE
 from rem_study.search.race import longest_race
 from rem_study.search.room import lacking
 from rem_study.shown import duration
 from rem_study.spec import Study, load_study
 from rem_study.storage import Folder
+from rem_study.study.claim import fingerprints, require_same_fingerprints, required_extension
 from rem_study.study.cost import passes, told_cost
 from rem_study.study.preflight import preflight, preflight_without_data, surveyed_data
+from rem_study.study.status import finished, look
 
 
-def describe(path: Path, overrides: tuple[str, ...] = (), root: Folder | None = None, measure: bool = False) -> str:
+def describe(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    root: Folder | None = None,
+    name: str | None = None,
+    measure: bool = False,
+) -> str:
     """A few lines for the terminal. Raises InputError if the study cannot run.
 
     Args:
-        root: where prepared images are looked for; where there are none, a few are decoded and none is written. None:
-            all are decoded.
+        root: where its folder and prepared images are looked for; where there are none of these, a few are decoded and
+            none is written. None: no folder is looked for, and all images are decoded.
+        name: of the study and its folder; default: the study file's.
         measure: estimate the cost from some seconds of training.
     """
     with prepared_under(root):
-        return _describe(load_study(path, overrides), str(path), measure)
+        return _describe(load_study(path, overrides, name), str(path), root, measure)
 
 
-def _describe(study: Study, origin: str, measure: bool) -> str:
+def _describe(study: Study, origin: str, root: Folder | None, measure: bool) -> str:
     spec = study.spec
     surveyed = None
     if there := spec.data.are_there():
@@ -68,10 +79,34 @@ def _describe(study: Study, origin: str, measure: bool) -> str:
     stand_in = surveyed.stand_in if surveyed else None
     lines.append(f"cost       {most} {told_cost(study, epochs, there, origin, stand_in, measure)}")
     lines += [] if surveyed is None else [_data(surveyed)]
+    if root is not None:
+        ready = there and (surveyed is None or surveyed.stand_in is None)
+        lines.append(f"folder     {_folder(study, root / spec.name, origin, ready)}")
     lines += [f"note       {note}" for note in notes]
     if lack := lacking(spec.resources):
         lines.append(f"note       {lack}; a launch needs --address, of a cluster that does")
     return "\n".join(lines)
+
+
+def _folder(study: Study, folder: Folder, origin: str, data_ready: bool) -> str:
+    """What a launch would find in the study's folder, and do with it.
+
+    Args:
+        data_ready: whether the data are there, and prepared, for the folder's to be held against.
+    """
+    if not (folder / STUDY_FILE).exists():
+        return f"{folder}, new"
+    try:
+        extension = required_extension(folder, study, origin)
+        found = look(folder, study=study)
+        if data_ready:
+            require_same_fingerprints(folder, found.history, fingerprints(study))
+    except InputError as error:  # the study file is none the worse for it
+        return str(error).removeprefix(f"{origin}: ")
+    there = finished(study, found.trials)
+    if extension is None:
+        return f"{folder} holds this study, {there}: a launch goes on with it"
+    return f"{folder} holds a study that a launch extends, {there}: {', '.join(extension.changed)}"
 
 
 def _data(found: Survey) -> str:

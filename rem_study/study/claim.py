@@ -39,6 +39,18 @@ def claim(folder: Folder, study: Study, origin: str) -> Extension | None:
     Raises:
         InputError: the folder holds another study, which cannot become this one.
     """
+    extension = required_extension(folder, study, origin)
+    if extension is None:
+        _write(folder, study)
+    return extension
+
+
+def required_extension(folder: Folder, study: Study, origin: str) -> Extension | None:
+    """How the study that the folder holds has to be extended to be this one; None where it is, or the folder is new.
+
+    Raises:
+        InputError: the folder holds another study, which cannot become this one.
+    """
     if (folder / STUDY_FILE).exists():
         there = load_resolved(folder).spec
         found = differences(there, study.spec)
@@ -49,7 +61,6 @@ def claim(folder: Folder, study: Study, origin: str) -> Extension | None:
             )
         if there.identity() != study.spec.identity():
             return Extension(there.plain(), found.extending or ["the order of corruptions or discovery_rates"])
-    _write(folder, study)
     return None
 
 

@@ -49,9 +49,17 @@ class Glance:
     originals: int
 
 
-def look(folder: Folder, whole: bool = False) -> Glance:
-    """Read the log of the study in `folder`; `whole`: its rows with all that they have. Raises InputError."""
-    study = load_resolved(folder)
+def look(folder: Folder, whole: bool = False, study: Study | None = None) -> Glance:
+    """Read the log of the study in `folder`.
+
+    Args:
+        whole: its rows with all that they have.
+        study: whose trials they are counted as, which the folder's may become; default: the folder's.
+
+    Raises:
+        InputError: there is no study, or its log cannot be read.
+    """
+    study = study or load_resolved(folder)
     history = read_history(folder / LOG_FOLDER, glance=not whole)
     originals = {(record["corruption"], record["replicate"]) for record in history.originals}
     return Glance(study, history, _finished(study, history.rows, history.pruned), len(originals))
@@ -101,12 +109,17 @@ def _cells(study: Study) -> int:
     return len(study.spec.corruptions) * len(study.spec.discovery_rates)
 
 
+def finished(study: Study, trials: Mapping[TrialKey, Finished]) -> str:
+    """`3 of 8 trials finished`."""
+    return f"{len(trials)} of {total(study) * _cells(study)} trials finished"
+
+
 def head(study: Study, trials: Mapping[TrialKey, Finished], originals: int) -> str:
     """`smoke: 3 of 8 trials finished, 0 failed, 0 pruned, 1 of 1 originals trained here`."""
     states = Counter(trial.state for trial in trials.values())
     needed = len(study.spec.corruptions) * study.spec.confirmed.stop
     return (
-        f"{study.spec.name}: {len(trials)} of {total(study) * _cells(study)} trials finished, "
+        f"{study.spec.name}: {finished(study, trials)}, "
         f"{states['failed']} failed, {states['pruned']} pruned, "
         f"{originals} of {'at most ' if study.spec.race.replicates else ''}{needed} originals trained here"
     )

@@ -190,6 +190,33 @@ def test_another_study_in_the_same_folder_is_named_not_mixed(finished, ray_sessi
         launch(finished.parent / "tiny.yaml", finished.parent, overrides=("budget.trials=2",))
 
 
+def test_check_says_what_a_launch_would_find_and_writes_nothing(finished, monkeypatch):
+    def told(*words):
+        result = CliRunner().invoke(main, ["check", str(finished.parent / "tiny.yaml"), "--root", root, *words])
+        assert result.exit_code == 0, result.output
+        (line,) = (line for line in result.output.splitlines() if line.startswith("folder "))
+        return line.removeprefix("folder     ")
+
+    def content():
+        return {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()}
+
+    root, before = str(finished.parent), content()
+    assert told() == f"{finished} holds this study, 14 of 14 trials finished: a launch goes on with it"
+    assert told("--set", "resources.concurrent=1") == told()
+    assert told("--set", "methods.rem.trials=5", "--set", "confirm.replicates=1") == (
+        f"{finished} holds a study that a launch extends, 14 of 18 trials finished: "
+        "methods.rem.trials (3 there, 5 here), confirm.replicates (0 there, 1 here)"
+    )
+    assert "14 of 28 trials finished: discovery_rates.1 (new)" in told("--set", "discovery_rates=[0.5, 1.0]")
+    assert " 0 of 14 trials finished: budget.replicates (2 there" in told("--set", "budget.replicates=3")
+    refused = f"{finished} holds another study; it differs in seed (0 there, 1 here); a study that has run may get more"
+    assert told("--set", "seed=1").startswith(refused)
+    assert told("--name", "elsewhere") == f"{finished.parent / 'elsewhere'}, new"
+    monkeypatch.setattr("rem_study.trial.code.results_fingerprint", lambda: "of another release")
+    assert told() == f"{finished}: its trials stand on other code (rem_study) than is there now; choose another --name"
+    assert content() == before
+
+
 def test_trials_that_stand_on_other_ids_or_other_code_are_named_not_mixed(ray_session, tmp_path, monkeypatch):
     ids = tmp_path / "ids.csv"
     ids.write_text("id\n" + "\n".join(str(i) for i in range(20)))
