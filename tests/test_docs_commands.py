@@ -195,7 +195,7 @@ def test_every_command_runs_or_is_listed(page: str, command: str, workspace: Pat
     if why := reason(command, NOT_HERE):
         pytest.skip(why)
     if reason(command, MINUTES):
-        command = re.sub(r" --name \S+", "", command.replace("rem-study launch", "rem-study check"))
+        command = command.replace("rem-study launch", "rem-study check")
     if command.startswith("rem-study heal "):
         save_model(command, workspace)
     if re.search(r"rem-study launch (studies/)?smoke", command):  # which another page has extended
