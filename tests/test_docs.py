@@ -52,18 +52,23 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
 
 PATH = re.compile(r"(?<![\w/.{}-])(?:rem_study|tests|docs|studies|search_spaces|benchmarks)/[\w./-]*\w")
 DOTTED = re.compile(r"(?<![\w/.\"'@{}-])rem_study(?:\.[A-Za-z_]\w*)+")
+TEST = re.compile(r"(?<![\w/.-])(?:\w+/)*test_\w+\.py\b(?:::test_\w+)?")
 TO_BE_WRITTEN = ("rem_study/unlearning/methods/", "search_spaces/")
 """Where a reader who follows a recipe puts files of their own: shrink.py, NAME.yaml."""
 
 
 def named_in(text: str) -> Iterator[str]:
-    """The paths and the modules, classes or functions of this repository that a text names."""
+    """The paths, the tests, and the modules, classes or functions of this repository that a text names."""
     yield from PATH.findall(text)
     yield from DOTTED.findall(text)
+    yield from TEST.findall(text)
 
 
 def is_there(name: str) -> bool:
-    """Whether a path (its ending may be left out) or a dotted name leads somewhere."""
+    """Whether a path (its ending may be left out), a test (cut short, perhaps) or a dotted name leads somewhere."""
+    if TEST.fullmatch(name):
+        file, _, function = name.removeprefix("tests/").partition("::")
+        return any(f"def {function}" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file))
     if "/" in name:
         name = re.sub(r"^rem_study/(?=search_spaces/|studies/)", "", name)  # where a wheel has them
         return any((ROOT / f"{name}{ending}").exists() for ending in ("", ".py", ".md", ".yaml"))
@@ -108,8 +113,13 @@ def test_what_the_pages_import_is_there() -> None:
 
 
 def test_a_name_that_leads_nowhere_is_noticed() -> None:
-    text = "see `rem_study/spec.py`, docs/extend.md, rem_study.spec.study.Study and rem_study.spec.study.Studie"
+    text = (
+        "see `rem_study/spec.py`, docs/extend.md, rem_study.spec.study.Study and rem_study.spec.study.Studie; "
+        "`test_docs.py::test_a_name...`, `study/test_kills.py`, `test_none.py`, `test_docs.py::test_an_old_one`"
+    )
     assert [name for name in named_in(text) if not is_there(name)] == [
         "rem_study/spec.py",
         "rem_study.spec.study.Studie",
+        "test_none.py",
+        "test_docs.py::test_an_old_one",
     ]
