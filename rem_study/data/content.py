@@ -64,10 +64,15 @@ def pixel_counts(pieces: Iterable[np.ndarray], channels: int) -> Tensor:
 
 
 def moments(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels in [0, 1], float32 (1, C, 1, 1), from `pixel_counts`."""
+    """Mean and standard deviation of pixels in [0, 1], float32 (1, C, 1, 1), from `pixel_counts`.
+
+    The deviation of a channel whose pixels are all equal (the empty blue of a two-colour microscope, say) is 1: it is
+    normalised to zeros.
+    """
     counts = counts.double()
     shares = counts / counts.sum(1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = shares @ values
-    std = (shares @ values.square() - mean.square()).sqrt()
+    std = (shares * (values - mean[:, None]).square()).sum(1).sqrt()
+    std[(counts > 0).sum(1) == 1] = 1.0
     return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)

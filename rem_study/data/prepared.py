@@ -93,6 +93,8 @@ def open_prepared(place: Path, spec: DataSpec, thorough: bool = False) -> tuple[
     images = Images(**fields)
     _require_fitting(images, spec)
     mean, std = (torch.tensor(manifest[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    if not (std > 0).all():  # of an older version, where a channel's pixels are all equal
+        raise Damaged("nothing can be divided by its standard deviation")
     return images, Known(manifest["fingerprint"], mean, std)
 
 

@@ -73,6 +73,18 @@ def test_normalised_training_pixels_have_mean_0_and_deviation_1():
     assert abs(pixels.double().std(correction=0).item() - 1) < 1e-5
 
 
+@pytest.mark.parametrize("value", range(0, 256, 5))
+def test_a_channel_of_equal_pixels_is_normalised_to_zeros_and_leaves_the_others_alone(value):
+    digits = load_dataset(DataSpec())
+    images = digits.train_images.repeat(1, 3, 1, 1)
+    images[:, 2] = value
+    coloured = replace(digits, train_images=images)
+    pixels = coloured.normalise(images)
+    assert torch.equal(pixels[:, :2], digits.normalise(digits.train_images).expand(-1, 2, -1, -1))
+    assert pixels[:, 2].abs().max() < 1e-6
+    assert coloured.std[0, 2] == 1 and coloured.white.isfinite().all()
+
+
 def test_white_is_the_largest_value_that_normalising_can_give():
     digits = load_dataset(DataSpec())
     bright = digits.normalise(torch.full((1, 1, 16, 16), 255, dtype=torch.uint8))

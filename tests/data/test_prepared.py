@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rem_study.data import Dataset, folder, gather, load_dataset, place, prepare
+from rem_study.data import Dataset, folder, gather, load_dataset, place, prepare, prepared
 from rem_study.data.images import AT_ONCE, Some
 from rem_study.data.place import folder_of, prepared_under
 from rem_study.data.survey import SAMPLE, survey
@@ -157,6 +157,19 @@ def test_a_damaged_set_is_noticed_and_made_again(tmp_path, capsys, damage):
     assert facts(load(spec, tmp_path, thorough=True)) == sound
     assert capsys.readouterr().err == ""
     assert only_set(tmp_path) == place
+
+
+@pytest.mark.parametrize("std", [0.0, float("nan")])
+def test_a_set_of_a_version_that_divided_by_nothing_is_made_again(tmp_path, capsys, monkeypatch, std):
+    spec = own_folder(tmp_path)
+    sound = facts(load(spec, None))
+    monkeypatch.setattr(prepared, "moments", lambda counts: (torch.zeros(3), torch.tensor([1.0, 1.0, std])))
+    with pytest.raises(prepared.Damaged):  # of this version; it is there all the same
+        load(spec, tmp_path)
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert facts(load(spec, tmp_path)) == sound
+    assert "is damaged and is made again (nothing can be divided by its standard deviation)" in capsys.readouterr().err
 
 
 def test_a_set_is_there_whole_or_not_at_all(tmp_path):

@@ -41,6 +41,12 @@ def both(kind: str, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any
     return {f"{part}_{kind}": change for part in ("train", "test")}
 
 
+def empty_blue(place: Path) -> dict[str, Any]:
+    """Colours of which the third is 0 in every pixel, as of a two-colour microscope."""
+    npz(**both("images", lambda x: np.stack([x, 255 - x, 0 * x], -1)))(place)
+    return {"data": "mine.npz", "model": "mymodels:colour", "checkpoint": "colour.pt"}
+
+
 def keras(test: str = "test") -> Make:
     names = {"train_images": "x_train", "train_labels": "y_train"}
     return npz(**names, test_images=f"x_{test}", test_labels=f"y_{test}")
@@ -185,6 +191,7 @@ CASES = [
     taken(NPZ, "int64 images", npz(**both("images", lambda x: x.astype(int))), "train_images: int64 in [0, 255]"),
     taken(NPZ, "uint16 images", npz(**both("images", lambda x: x.astype("uint16") * 257)), "uint16, scaled to 8 bits"),
     taken(NPZ, "bool images", npz(**both("images", lambda x: x > 100)), "bool, as 0 and 255"),
+    taken(NPZ, "colour images whose third channel is empty", empty_blue),
     refused(NPZ, "normalised images", npz(**both("images", lambda x: x / 128 - 1)),
             "train_images must have pixels in [0, 1] or [0, 255], before normalisation; its values go from -1 to 0.99"),
     refused(NPZ, "images with NaN", npz(train_images=lambda x: x * np.nan), "it is not all numbers"),
