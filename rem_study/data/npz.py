@@ -103,7 +103,7 @@ def _part(images: _Array, pixels: _Pixels, labels: np.ndarray, spec: DataSpec) -
                 whole = whole[:, None]
             nchw = whole if pixels.channels_first else whole.transpose(0, 3, 1, 2)
             if spec.image_size is not None:
-                nchw = resize(torch.from_numpy(np.ascontiguousarray(nchw)), spec.image_size).numpy()
+                nchw = resize(torch.from_numpy(np.array(nchw, order="C")), spec.image_size).numpy()
             return Some(nchw, f"{images.path}, {images.key}")
 
         return make

@@ -54,7 +54,7 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 
 def measure_effects(case: Case, healing: Healing, suspects: Suspects) -> Effects:
     """Compare the case's network with the healed one."""
-    dataset, networks = case.dataset, (case.architecture.network, healing.network)
+    dataset, networks = case.dataset, [case.classifier(n) for n in (case.architecture.network, healing.network)]
     data = CorruptedTrainingSet(dataset, None)
     everything = torch.arange(len(data), device=data.device)
     before, after = (predict_training(network, data, everything).cpu() for network in networks)

@@ -15,8 +15,11 @@ from rem_study.spec.yaml_file import one_line
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module"}
 """What `DataParallel`, `torch.compile` and the like put into the names of what they wrap."""
 _COUNTER = "num_batches_tracked"
-_LOSS = re.compile(r"(.*_)?(criterion|loss|loss_fn|loss_func|objective|metrics?|acc|accuracy|f1|auroc)(_.*)?")
-"""Modules beside a network's layers that have buffers of their own: a loss with class weights, metrics."""
+_TRAINING = re.compile(
+    r"(.*_)?(criterion|loss|loss_fn|loss_func|objective|metrics?|acc|accuracy|f1|auroc)(_.*)?|aux(iliary)?[0-9]*(_.*|logits)?"
+)
+"""Modules beside a network's layers that only training runs: a loss with class weights, metrics, the auxiliary
+classifiers of GoogLeNet and Inception."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,11 @@ def _plain(name: str) -> str:
 
 
 def _is_beside(name: str, prefix: str) -> bool:
-    """Whether a name that the network does not have stands beside it: outside its prefix, or a loss's."""
+    """Whether a name that the network does not have stands beside it: outside its prefix, or one that
+    only training runs."""
     if prefix and not name.startswith(prefix):
         return True
-    return _LOSS.fullmatch(name.removeprefix(prefix).split(".")[0].lower()) is not None
+    return _TRAINING.fullmatch(name.removeprefix(prefix).split(".")[0].lower()) is not None
 
 
 def _shape(value: Tensor) -> str:

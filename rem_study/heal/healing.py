@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rem_study.data import CorruptedTrainingSet, Dataset
 from rem_study.errors import InputError
 from rem_study.models.own_model import has_sites, unwrapped, with_sites
-from rem_study.seeds import derive_seed
+from rem_study.seeds import derive_seed, seeded
 from rem_study.spec import Configuration, RecipeSpec, SearchSpace, load_space
 from rem_study.spec.space import Value
 from rem_study.training import accuracy, given_label_accuracy, predict_training, test_predictions
@@ -224,19 +224,39 @@ def _split(ids: Tensor | Sequence[int], dataset: Dataset) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _check_network(network: nn.Module, dataset: Dataset) -> None:
+    """Raise InputError unless `network` turns images into logits, in evaluation and while it trains."""
     images = dataset.training_images(torch.arange(2))
     shape = " x ".join(map(str, images.shape[1:]))
-    try:
-        logits = network.eval()(images)
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"model: the network cannot take images of {shape} pixels: {reason}") from None
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
-        raise InputError("model: the network must give logits (B, K), one row an image")
-    if logits.shape[1] < dataset.num_classes:
+    checked = copy.deepcopy(network)  # batch norm counts what it sees
+    for mode, subject in ((False, "the network"), (True, "while it trains, the network")):
+        try:
+            with seeded(images.device, "check"):
+                logits = checked.train(mode)(images)
+        except Exception as error:  # whatever the network's own code raises
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"model: {subject} cannot take images of {shape} pixels: {reason}") from None
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+            raise InputError(
+                f"model: {subject} gives {_form(logits)}; it must give logits (B, K), one row an image, alone or "
+                "called `logits` among others"
+            )
+        if logits.shape[1] < dataset.num_classes:
+            raise InputError(
+                f"model: {subject} tells {logits.shape[1]} classes apart; the data have {dataset.num_classes}"
+            )
+        if not logits.isfinite().all():
+            raise InputError(f"model: {subject} gives logits that are not finite; are its weights?")
+    if logits.min() >= 0 and ((logits.double().sum(1) - 1).abs() < 1e-3).all():
         raise InputError(
-            f"model: the network tells {logits.shape[1]} classes apart; the data have {dataset.num_classes}"
+            "model: the network gives probabilities, not logits; leave out the softmax that it ends in (the weights "
+            "stay the same)"
         )
+
+
+def _form(given: object) -> str:
+    if isinstance(given, Tensor):
+        return f"{' x '.join(map(str, given.shape)) or 'a scalar'} for 2 images"
+    return "nothing" if given is None else f"a {type(given).__name__}"
 
 
 def _measure(

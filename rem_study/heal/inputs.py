@@ -22,6 +22,7 @@ from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
 from rem_study.heal.healing import normalised_by
 from rem_study.heal.names import Names, read_names
+from rem_study.models.own_model import with_sites
 from rem_study.spec import RecipeSpec
 from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.data import OwnDataSpec, kind_of
@@ -88,7 +89,12 @@ class Case:
     def logits_of(self, network: nn.Module) -> Tensor:
         """Of all training samples, float32 (N, K), on the CPU."""
         data = CorruptedTrainingSet(self.dataset, None)
-        return training_logits(network, data, torch.arange(len(data), device=data.device))
+        return training_logits(self.classifier(network), data, torch.arange(len(data), device=data.device))
+
+    def classifier(self, network: nn.Module) -> nn.Module:
+        """A network in its author's form, as images to logits."""
+        channels, height, width = self.dataset.train_images.shape[1:]
+        return with_sites(network, (channels, height, width))
 
 
 def read_case(given: Given, data: OwnDataSpec) -> Case:

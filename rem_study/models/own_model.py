@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from rem_study.errors import InputError
 from rem_study.models.obstacles import obstacles
@@ -15,6 +15,9 @@ from rem_study.models.vit import ViT
 class OwnModel(nn.Module):
     """Any classifier, images (B, C, H, W) to logits (B, K), as `network`; blocks and sites are found by structure.
 
+    Of several outputs the one called `logits` counts: Hugging Face's classifiers give it among others, torchvision's
+    GoogLeNet and Inception beside those of their auxiliary classifiers while they train.
+
     Args:
         image_shape: channels, height, width of the images that it is for.
     """
@@ -25,7 +28,10 @@ class OwnModel(nn.Module):
         self._image_shape = image_shape
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)
+        given = self.network(x)
+        if not isinstance(given, (Tensor, fx.Proxy)):
+            given = getattr(given, "logits", given)
+        return given
 
     def blocks(self) -> tuple[str, ...]:
         """See `parameter_blocks`."""

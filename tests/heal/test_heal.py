@@ -10,6 +10,7 @@ import runpy
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -570,10 +571,37 @@ def plain_resnet18() -> nn.Module:
     return network
 
 
+HUGGING_FACE = """
+def resnet():
+    from transformers import ResNetConfig, ResNetForImageClassification
+    return ResNetForImageClassification(ResNetConfig(
+        num_channels=1, embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic",
+        num_labels=10))
+"""
+
+
+class Logits(nn.Module):
+    """One of Hugging Face's classifiers as plain torch trains it."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x).logits
+
+
+def hugging_face() -> nn.Module:
+    made: dict[str, Callable[[], nn.Module]] = {}
+    exec(HUGGING_FACE, made)
+    return Logits(made["resnet"]())
+
+
 EXPORTED = Path(__file__).resolve().parents[2] / "docs" / "results"
 ORIGINALS = {  # how each is built, its --model, epochs and learning rate at which it memorises, and a study's export
     "resnet9": (lambda: ResNet9(1, 10, 0.25), "{name: resnet9, width: 0.25}", 25, 0.1, "digits-best.yaml"),
     "resnet18": (plain_resnet18, "torchvision/resnet18", 40, 0.03, "digits-resnet18-best.yaml"),
+    "hugging face": (hugging_face, "hfmodels:resnet", 40, 0.05, ""),
 }
 
 
@@ -669,3 +697,27 @@ def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corrup
     healed, tested = (statistics.fmean(values) for values in zip(*after, strict=True))
     assert healed >= before[0] + 0.4
     assert tested >= before[1] - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corruption", ["poison", "random_label"])
+def test_a_network_of_hugging_face_is_healed_by_the_default(corruption, tmp_path, monkeypatch):
+    """From what `save_pretrained` writes; half of the corrupted samples are known."""
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("hfmodels.py").write_text(HUGGING_FACE)
+    given = trained_elsewhere("hugging face", corruption, 0)
+    network = copy.deepcopy(given.network)
+    network.network.save_pretrained("saved")
+    np.savez("data.npz", **given.files)
+    Path("ids.csv").write_text("id\n" + "\n".join(map(str, given.ids[:30])))
+    result = run("--mean", "0.5", "--std", "0.5", checkpoint="saved/model.safetensors", model="hfmodels:resnet")
+    assert result.exit_code == 0, result.output
+    from safetensors.torch import load_file
+
+    network.network.load_state_dict(load_file("saved/model.healed.safetensors"))
+    print(f"{corruption}: healed {given.healed(given.network):.3f} -> {given.healed(network):.3f},"
+          f" test {given.tested(given.network):.3f} -> {given.tested(network):.3f}")  # fmt: skip
+    assert given.healed(network) >= given.healed(given.network) + 0.4
+    assert given.tested(network) >= given.tested(given.network) - 0.02

@@ -112,6 +112,48 @@ def cnn():
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+import collections
+
+Given = collections.namedtuple("Given", "logits others")
+
+class Outputs(Base):
+    def forward(self, x):
+        return Given(self.layers(x), x.mean((2, 3)))
+
+class Auxiliary(Base):
+    def forward(self, x):
+        logits = self.layers(x)
+        return Given(logits, logits * 2) if self.training else logits
+
+class DeepSupervision(Base):
+    def forward(self, x):
+        logits = self.layers(x)
+        return [logits, logits * 2] if self.training else logits
+
+class WithFeatures(Base):
+    def forward(self, x):
+        return self.layers(x), x.mean((2, 3))
+
+class Map(Base):
+    def forward(self, x):
+        return self.layers(x)[:, :, None, None]
+
+class Probabilities(Base):
+    def forward(self, x):
+        return self.layers(x).softmax(1)
+
+class LogProbabilities(Base):
+    def forward(self, x):
+        return self.layers(x).log_softmax(1)
+
+class Faulty(Base):
+    def forward(self, x):
+        return {}["logits"]
+
+class Diverged(Base):
+    def forward(self, x):
+        return self.layers(x) * float("nan")
 """
 CORRUPTED = tuple(range(0, 80, 10))
 """The training samples whose labels are wrong."""

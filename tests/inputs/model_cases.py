@@ -19,8 +19,9 @@ def factory(name: str, image: tuple[int, ...] = (1, 12, 12)) -> Callable[[Path],
 
     def make(place: Path) -> dict[str, Any]:
         network = runpy.run_path(str(place / "mymodels.py"))[name]()
-        if "another" not in name:
+        if "lazy" in name and "another" not in name:
             network.eval()(torch.zeros(2, *image))
+        if "another" not in name:
             torch.save(network.state_dict(), place / "mine.pt")
         checkpoint = "model.pt" if "another" in name else "mine.pt"
         return {"model": f"mymodels:{name}", "checkpoint": checkpoint}
@@ -37,6 +38,39 @@ def timm(name: str) -> Callable[[Path], dict[str, Any]]:
         return {"model": f"timm/{name}", "checkpoint": "mine.pt", "data": data}
 
     return make
+
+
+def googlenet(model: str) -> Callable[[Path], dict[str, Any]]:
+    """A checkpoint of it as torchvision makes it, with the auxiliary classifiers that only training runs."""
+
+    def make(place: Path) -> dict[str, Any]:
+        with open(place / "mymodels.py", "a") as file:
+            file.write(
+                "def googlenet():\n"
+                "    import torchvision\n"
+                "    network = torchvision.models.googlenet(num_classes=10, init_weights=False)\n"
+                "    network.conv1.conv = nn.Conv2d(1, 64, 7, 2, 3, bias=False)\n"
+                "    return network\n"
+            )
+        network = runpy.run_path(str(place / "mymodels.py"))["googlenet"]()
+        torch.save(network.state_dict(), place / "mine.pt")
+        data = "{name: npz, root: data.npz, image_size: 64}"
+        return {"model": model, "checkpoint": "mine.pt", "data": data}
+
+    return make
+
+
+def hugging_face(place: Path) -> dict[str, Any]:
+    with open(place / "mymodels.py", "a") as file:
+        file.write(
+            "def hugging_face():\n"
+            "    from transformers import ResNetConfig, ResNetForImageClassification\n"
+            "    return ResNetForImageClassification(ResNetConfig(\n"
+            "        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type='basic',\n"
+            "        num_labels=10))\n"
+        )
+    runpy.run_path(str(place / "mymodels.py"))["hugging_face"]().save_pretrained(place / "saved")
+    return {"model": "mymodels:hugging_face", "checkpoint": "saved/model.safetensors"}
 
 
 def taken(what: str, make: Any, *notes: str, method: str = "rem", needs: str | None = None) -> Case:
@@ -77,6 +111,23 @@ CASES = [
     *pair("spectral norm of the old kind", "old_spectral_norm", "is made by spectral norm"),
     *pair("pruned layers", "pruned", "is made by pruning"),
     *pair("a single layer", "one_layer", "no convolution or linear layer feeds one other alone"),
+    taken("several outputs, `logits` among them, REM", factory("Outputs")),
+    taken("the same, another method", factory("Outputs"), method="scrub"),
+    taken("Hugging Face's: a factory of `ResNetForImageClassification`, and what `save_pretrained` wrote",
+          hugging_face),
+    taken("auxiliary outputs beside `logits` while it trains, REM", factory("Auxiliary")),
+    taken("torchvision's GoogLeNet with its auxiliary classifiers", googlenet("mymodels:googlenet"), method="finetune"),
+    taken("`torchvision/googlenet`, which has none, and a checkpoint that has them", googlenet("torchvision/googlenet"),
+          "mine.pt: kept as they are, being none of the network's: aux1.", method="finetune"),
+    refused("a list of outputs while it trains", factory("DeepSupervision"),
+            "while it trains, the network gives a list"),
+    refused("a tuple of logits and features", factory("WithFeatures"),
+            "the network gives a tuple; it must give logits"),
+    refused("a map of logits (B, K, 1, 1)", factory("Map"), "gives 2 x 10 x 1 x 1 for 2 images"),
+    refused("a softmax at its end", factory("Probabilities"), "gives probabilities, not logits"),
+    taken("a log-softmax at its end", factory("LogProbabilities")),
+    refused("a `forward` that fails", factory("Faulty"), "cannot take images of 1 x 12 x 12 pixels: 'logits'"),
+    refused("logits that are NaN", factory("Diverged"), "gives logits that are not finite"),
     taken("timm's, by name: `timm/resnet18`", timm("resnet18"), needs="timm"),
     taken("`timm/mobilenetv3_small_050`", timm("mobilenetv3_small_050"), needs="timm", method="finetune"),
     refused("a name that timm does not have",
