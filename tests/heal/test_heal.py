@@ -463,11 +463,23 @@ def _files(place: Path) -> dict[Path, int]:
 
 
 def test_a_loss_that_is_not_finite_is_one_line_and_writes_nothing(place):
+    space = yaml.safe_load((EXPORTED.parents[1] / "search_spaces" / "finetune.yaml").read_text())
+    space["parameters"]["lr"]["high"] = 1e30
+    Path("wild.yaml").write_text(yaml.safe_dump(space))
+    save(ResNet9(1, 10, 0.0625))
+    result = run("--method", "finetune", "--space", "wild.yaml", "--set", "lr=1e30")
+    assert (result.exit_code, result.stderr) == (1, "error: the loss is not finite\n")
+    assert not Path("model.healed.pt").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+def test_a_checkpoint_whose_logits_are_not_finite_is_refused(value, place):
     network = ResNet9(1, 10, 0.0625)
-    nn.init.constant_(network.head.weight, 1e38)
+    nn.init.constant_(network.head.weight, value)
     save(network)
     result = run()
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "the network gives logits that are not finite" in result.stderr
     assert not Path("model.healed.pt").exists()
 
 
