@@ -90,8 +90,8 @@ def _plain(name: str) -> str:
 
 
 def _is_beside(name: str, prefix: str) -> bool:
-    """Whether a name that the network does not have stands beside it: outside its prefix, or one that
-    only training runs."""
+    """Whether a name that the network does not have stands beside it: outside its prefix, or run by
+    training alone."""
     if prefix and not name.startswith(prefix):
         return True
     return _TRAINING.fullmatch(name.removeprefix(prefix).split(".")[0].lower()) is not None

@@ -80,8 +80,8 @@ def heal(
     """Unlearn the samples known to be corrupted.
 
     Args:
-        network: images float32 (B, C, H, W), as `dataset` normalises them, to logits (B, K), K at least the number
-            of classes; on the device of `dataset`. It is not changed.
+        network: images float32 (B, C, H, W), as `dataset` normalises them, to logits (B, K), alone or called `logits`
+            among other outputs, K at least the number of classes; on the device of `dataset`. It is not changed.
         dataset: training images with their labels as they are, wrong ones included; test images if there are any.
         forget_ids: int64 (n,), n at least 2: places of the samples known to be corrupted in the training set.
         configuration: hyperparameters of `method`; those left out are at their defaults.
@@ -94,8 +94,9 @@ def heal(
         seed: of everything random in the method.
 
     Raises:
-        InputError: an id or hyperparameter out of its range, a network that cannot take the images, a method that
-            does not apply, a configuration whose result would have other parameters than `network`.
+        InputError: an id or hyperparameter out of its range, a network that cannot take the images or gives no
+            logits (probabilities, say), a method that does not apply, a configuration whose result would have other
+            parameters than `network`.
         UnlearningError: a loss or weight was not finite.
     """
     configuration = check_configuration(method, configuration or {}, space)
