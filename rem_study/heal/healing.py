@@ -246,7 +246,7 @@ def _check_network(network: nn.Module, dataset: Dataset) -> None:
                 f"model: {subject} tells {logits.shape[1]} classes apart; the data have {dataset.num_classes}"
             )
         if not logits.isfinite().all():
-            raise InputError(f"model: {subject} gives logits that are not finite; are its weights?")
+            raise InputError(f"model: {subject} gives logits that are not finite (its weights, or a mask of -inf?)")
     if logits.min() >= 0 and ((logits.double().sum(1) - 1).abs() < 1e-3).all():
         raise InputError(
             "model: the network gives probabilities, not logits; leave out the softmax that it ends in (the weights "
