@@ -154,6 +154,17 @@ class Faulty(Base):
 class Diverged(Base):
     def forward(self, x):
         return self.layers(x) * float("nan")
+
+def googlenet():
+    import torchvision
+    network = torchvision.models.googlenet(num_classes=10, init_weights=False)
+    network.conv1.conv = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    return network
+
+def hugging_face():
+    from transformers import ResNetConfig, ResNetForImageClassification
+    return ResNetForImageClassification(ResNetConfig(
+        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=10))
 """
 CORRUPTED = tuple(range(0, 80, 10))
 """The training samples whose labels are wrong."""

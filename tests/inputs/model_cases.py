@@ -18,7 +18,7 @@ def factory(name: str, image: tuple[int, ...] = (1, 12, 12)) -> Callable[[Path],
     """A checkpoint of mymodels.NAME."""
 
     def make(place: Path) -> dict[str, Any]:
-        network = runpy.run_path(str(place / "mymodels.py"))[name]()
+        network = made(place, name)
         if "lazy" in name and "another" not in name:
             network.eval()(torch.zeros(2, *image))
         if "another" not in name:
@@ -44,16 +44,7 @@ def googlenet(model: str) -> Callable[[Path], dict[str, Any]]:
     """A checkpoint of it as torchvision makes it, with the auxiliary classifiers that only training runs."""
 
     def make(place: Path) -> dict[str, Any]:
-        with open(place / "mymodels.py", "a") as file:
-            file.write(
-                "def googlenet():\n"
-                "    import torchvision\n"
-                "    network = torchvision.models.googlenet(num_classes=10, init_weights=False)\n"
-                "    network.conv1.conv = nn.Conv2d(1, 64, 7, 2, 3, bias=False)\n"
-                "    return network\n"
-            )
-        network = runpy.run_path(str(place / "mymodels.py"))["googlenet"]()
-        torch.save(network.state_dict(), place / "mine.pt")
+        torch.save(made(place, "googlenet").state_dict(), place / "mine.pt")
         data = "{name: npz, root: data.npz, image_size: 64}"
         return {"model": model, "checkpoint": "mine.pt", "data": data}
 
@@ -61,16 +52,13 @@ def googlenet(model: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def hugging_face(place: Path) -> dict[str, Any]:
-    with open(place / "mymodels.py", "a") as file:
-        file.write(
-            "def hugging_face():\n"
-            "    from transformers import ResNetConfig, ResNetForImageClassification\n"
-            "    return ResNetForImageClassification(ResNetConfig(\n"
-            "        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type='basic',\n"
-            "        num_labels=10))\n"
-        )
-    runpy.run_path(str(place / "mymodels.py"))["hugging_face"]().save_pretrained(place / "saved")
+    made(place, "hugging_face").save_pretrained(place / "saved")
     return {"model": "mymodels:hugging_face", "checkpoint": "saved/model.safetensors"}
+
+
+def made(place: Path, name: str) -> Any:
+    """What mymodels.NAME makes."""
+    return runpy.run_path(str(place / "mymodels.py"))[name]()
 
 
 def taken(what: str, make: Any, *notes: str, method: str = "rem", needs: str | None = None) -> Case:
