@@ -715,7 +715,6 @@ def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corrup
 @pytest.mark.parametrize("corruption", ["poison", "random_label"])
 def test_a_network_of_hugging_face_is_healed_by_the_default(corruption, tmp_path, monkeypatch):
     """From what `save_pretrained` writes; half of the corrupted samples are known."""
-    pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("hfmodels.py").write_text(HUGGING_FACE)
