@@ -10,20 +10,23 @@ _EXACT = 2**53
 """Whole numbers up to here are numbers of 64 bits, too."""
 
 
+# Of what JSON was read into, a type says all by itself, and in half the time; `bool` is no `int` then.
+
+
 def _text(value: Any) -> bool:
-    return isinstance(value, str)
+    return type(value) is str
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return type(value) is int and -_LARGEST < value < _LARGEST
 
 
 def _count(value: Any) -> bool:
-    return _whole(value) and value >= 0
+    return type(value) is int and 0 <= value < _LARGEST
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, float) or (_whole(value) and abs(value) <= _EXACT)
+    return type(value) is float or (type(value) is int and -_EXACT <= value <= _EXACT)
 
 
 def _mapping(value: Any) -> bool:
@@ -91,7 +94,7 @@ def flaw(record: Any) -> str | None:
         if not check(record.get(name)):
             return f"without a sound {name}"
     for name, value in record.items():
-        if value is not None and name in _IF_THERE and not _IF_THERE[name](value):
+        if value is not None and (sound := _IF_THERE.get(name)) and not sound(value):
             return f"without a sound {name}"
     return None
 

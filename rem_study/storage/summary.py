@@ -16,11 +16,12 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic_core import from_json
+
 from rem_study.storage.records import Record, content_of, decode
 from rem_study.storage.rows import result_key
 
 KEPT = ("kind", "cell", "method", "phase", "trial", "replicate", "state", "score", "utility_x_healed", "end_time")
-AT_ONCE = 2_000
 CHUNK = 2**20
 
 
@@ -106,11 +107,9 @@ def _entries(segment: Path) -> list[list[Any]]:
         content = path_of(segment).read_bytes()
     except OSError:
         return []
-    lines = content.split(b"\n")[:-1]
-    found: list[list[Any]] = []
+    whole = content[: content.rfind(b"\n") + 1]  # a torn line behind it is what a kill leaves
     try:
-        for first in range(0, len(lines), AT_ONCE):
-            found += json.loads(b"[%s]" % b",".join(lines[first : first + AT_ONCE]))
+        found: list[list[Any]] = from_json(b"[%s]" % whole[:-1].replace(b"\n", b","))
         fits = all(len(entry) == 3 and isinstance(entry[2], dict) for entry in found)
     except (ValueError, TypeError):
         return []

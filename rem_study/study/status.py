@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rem_study.results import LOG_FOLDER, load_resolved
 from rem_study.shown import duration
@@ -24,8 +25,7 @@ PAUSE = 20.0
 DONE, UNDER_WAY, WAITING = "✓", "▸", "·"
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A finished search trial: complete, pruned or failed."""
 
     state: str
@@ -81,23 +81,23 @@ def _finished(study: Study, rows: Iterable[Mapping[str, Any]], pruned: Set[Trial
     for row in rows:
         if row["phase"] == "search":
             replicates.setdefault(trial_key(row), []).append(row)
-    found = {}
+    found, needed = {}, study.spec.budget.replicates
     for key, own in replicates.items():
-        failed = any(row["state"] == "failed" for row in own)
-        state = "failed" if failed else "pruned" if key in pruned else "complete"
-        if state != "complete" or len(own) == study.spec.budget.replicates:
-            found[key] = Finished(
-                state=state,
-                ended=max(row.get("end_time", 0) for row in own) / 1000,
-                score=_mean([row.get("score") for row in own]) if state == "complete" else None,
-                utility_x_healed=_mean([row.get("utility_x_healed") for row in own]),
-            )
+        state, ended, scores, values = "pruned" if key in pruned else "complete", 0, [], []
+        for row in own:
+            if row["state"] == "failed":
+                state = "failed"
+            ended = max(ended, row["end_time"])
+            scores.append(row.get("score"))
+            values.append(row.get("utility_x_healed"))
+        if state != "complete" or len(own) == needed:
+            score = _mean(scores) if state == "complete" else None
+            found[key] = Finished(state, ended / 1000, score, _mean(values))
     return found
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and len(known) == len(values) else None
+def _mean(values: list[Any]) -> float | None:
+    return None if None in values else math.fsum(values) / len(values)
 
 
 def total(study: Study) -> int:
@@ -164,13 +164,15 @@ def _grid(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
 
 def notes(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
     """The worst cell so far, and where trials failed."""
-    selected: dict[tuple[str, str], tuple[float, int, float | None]] = {}
+    selected: dict[tuple[str, str], tuple[float, int]] = {}
+    values: dict[tuple[str, str], float | None] = {}
     for (cell, method, _, number), trial in trials.items():
         if trial.score is not None:
-            entry = (trial.score, -number, trial.utility_x_healed)
-            selected[cell, method] = max(selected.get((cell, method), entry), entry, key=lambda e: e[:2])
+            place, rank = (cell, method), (trial.score, -number)
+            if place not in selected or rank > selected[place]:
+                selected[place], values[place] = rank, trial.utility_x_healed
     best: dict[str, tuple[float, str]] = {}
-    for (cell, method), (_, _, value) in selected.items():
+    for (cell, method), value in values.items():
         if value is not None:
             best[cell] = max(best.get(cell, (value, method)), (value, method))
     lines = []
