@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from rem_study.models.resnet9 import ResNet9
 
@@ -70,17 +71,28 @@ def as_trained(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(images).float()[:, None] / 255 - 0.5) / 0.5
 
 
-def _trained(images: np.ndarray, labels: np.ndarray, seed: int, epochs: int = 30) -> dict[str, torch.Tensor]:
-    torch.manual_seed(seed)
-    network, rng = ResNet9(1, 10, 0.125), torch.Generator().manual_seed(seed)
-    inputs, targets = as_trained(images), torch.from_numpy(labels)
-    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
-    steps = epochs * (len(inputs) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps + 1, pct_start=0.1)
+def train_plainly(
+    network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, epochs: int, lr: float, seed: int = 0
+) -> None:
+    """Plain torch: nothing of this project's training code, no augmentation, so that wrong labels are memorised."""
+    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9)
+    batch = 64
+    whole = len(inputs) // batch * batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=epochs * (whole // batch) + 1, pct_start=0.1
+    )
+    rng = torch.Generator().manual_seed(seed)
+    network.train()
     for _ in range(epochs):
-        for ids in torch.randperm(len(inputs), generator=rng)[: len(inputs) // 64 * 64].split(64):
+        for ids in torch.randperm(len(inputs), generator=rng)[:whole].split(batch):
             optimizer.zero_grad()
-            F.cross_entropy(network(inputs[ids]), targets[ids]).backward()
+            F.cross_entropy(network(inputs[ids]), labels[ids]).backward()
             optimizer.step()
             schedule.step()
+
+
+def _trained(images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    network = ResNet9(1, 10, 0.125)
+    train_plainly(network, as_trained(images), torch.from_numpy(labels), epochs=30, lr=0.1, seed=seed)
     return network.state_dict()

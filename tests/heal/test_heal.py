@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import copy
-import functools
 import io
 import json
 import runpy
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 import yaml
 from click.testing import CliRunner
+from doubles.corrupted import train_plainly
 from PIL import Image
 from torch import nn
 
@@ -35,6 +31,7 @@ from rem_study.models.vit import ViT
 from rem_study.spec.space import known_methods
 
 RESNET9 = "{name: resnet9, width: 0.0625}"
+SPACES = Path(__file__).parents[2] / "search_spaces"
 
 MODELS = """
 import torch
@@ -463,7 +460,7 @@ def _files(place: Path) -> dict[Path, int]:
 
 
 def test_a_loss_that_is_not_finite_is_one_line_and_writes_nothing(place):
-    space = yaml.safe_load((EXPORTED.parents[1] / "search_spaces" / "finetune.yaml").read_text())
+    space = yaml.safe_load((SPACES / "finetune.yaml").read_text())
     space["parameters"]["lr"]["high"] = 1e30
     Path("wild.yaml").write_text(yaml.safe_dump(space))
     save(ResNet9(1, 10, 0.0625))
@@ -552,183 +549,3 @@ def test_healing_a_network_needs_neither_ray_nor_optuna_nor_mlflow():
         "sys.exit(any(name in sys.modules for name in ('ray', 'optuna', 'mlflow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def train_plainly(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: int, lr: float) -> None:
-    """Plain torch: nothing of this project's training code, no augmentation, so that wrong labels are memorised."""
-    optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9)
-    batch = 64
-    steps = epochs * (len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.1)
-    rng = torch.Generator().manual_seed(0)
-    network.train()
-    for _ in range(epochs):
-        for ids in torch.randperm(len(images), generator=rng)[: len(images) // batch * batch].split(batch):
-            optimizer.zero_grad()
-            F.cross_entropy(network(images[ids]), labels[ids]).backward()
-            optimizer.step()
-            schedule.step()
-
-
-@torch.no_grad()
-def share_right(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    network.eval()
-    predicted = torch.cat([network(part).argmax(1) for part in images.split(256)])
-    return (predicted == labels).double().mean().item()
-
-
-def plain_resnet18() -> nn.Module:
-    network = torchvision.models.resnet18(num_classes=10)
-    network.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    return network
-
-
-HUGGING_FACE = """
-def resnet():
-    from transformers import ResNetConfig, ResNetForImageClassification
-    return ResNetForImageClassification(ResNetConfig(
-        num_channels=1, embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic",
-        num_labels=10))
-"""
-
-
-class Logits(nn.Module):
-    """One of Hugging Face's classifiers as plain torch trains it."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network(x).logits
-
-
-def hugging_face() -> nn.Module:
-    made: dict[str, Callable[[], nn.Module]] = {}
-    exec(HUGGING_FACE, made)
-    return Logits(made["resnet"]())
-
-
-EXPORTED = Path(__file__).resolve().parents[2] / "docs" / "results"
-ORIGINALS = {  # how each is built, its --model, epochs and learning rate at which it memorises, and a study's export
-    "resnet9": (lambda: ResNet9(1, 10, 0.25), "{name: resnet9, width: 0.25}", 25, 0.1, "digits-best.yaml"),
-    "resnet18": (plain_resnet18, "torchvision/resnet18", 40, 0.03, "digits-resnet18-best.yaml"),
-    "hugging face": (hugging_face, "hfmodels:resnet", 40, 0.05, ""),
-}
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A network that plain torch trained on digits at 16 x 16, 60 of 1,437 corrupted, and the clean labels."""
-
-    network: nn.Module
-    files: dict[str, np.ndarray]
-    ids: np.ndarray
-    corrupted: tuple[torch.Tensor, torch.Tensor]
-    test: tuple[torch.Tensor, torch.Tensor]
-
-    def healed(self, network: nn.Module) -> float:
-        return share_right(network, *self.corrupted)
-
-    def tested(self, network: nn.Module) -> float:
-        return share_right(network, *self.test)
-
-
-@functools.lru_cache(maxsize=2)
-def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(data.target))
-    images = np.kron(np.round(data.images * (255 / 16)).astype(np.uint8), np.ones((2, 2), np.uint8))[order]
-    clean = data.target.astype(np.int64)[order]
-    train, test = slice(0, 1437), slice(1437, None)
-    given, seen = clean[train].copy(), images[train].copy()
-    if corruption == "poison":
-        ids = rng.permutation(np.flatnonzero(given != 0))[:60]
-        given[ids] = 0
-        seen[ids, -3:, -3:] = 255
-    else:
-        ids = rng.permutation(len(given))[:60]
-        given[ids] = (given[ids] + rng.integers(1, 10, len(ids))) % 10
-
-    def as_trained(pixels: np.ndarray) -> torch.Tensor:
-        return (torch.from_numpy(pixels).float()[:, None] / 255 - 0.5) / 0.5
-
-    build, _, epochs, lr, _ = ORIGINALS[name]
-    torch.manual_seed(seed)
-    network = build()
-    train_plainly(network, as_trained(seen), torch.from_numpy(given), epochs, lr)
-    assert share_right(network, as_trained(seen[ids]), torch.from_numpy(given[ids])) >= 0.9  # memorised
-    return Elsewhere(
-        network=network,
-        files={"train_images": seen, "train_labels": given, "test_images": images[test], "test_labels": clean[test]},
-        ids=ids,
-        corrupted=(as_trained(seen[ids]), torch.from_numpy(clean[ids])),
-        test=(as_trained(images[test]), torch.from_numpy(clean[test])),
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("corruption", ["poison", "random_label"])
-@pytest.mark.parametrize(
-    ("name", "seed", "configuration"),
-    [
-        ("resnet9", 0, "exported"),
-        ("resnet9", 0, "default"),
-        ("resnet18", 0, "exported"),
-        ("resnet18", 0, "default"),
-        ("resnet18", 11, "exported"),
-        ("resnet18", 12, "exported"),
-    ],
-)
-def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corruption, tmp_path, monkeypatch):
-    """Half of the corrupted samples are known. By what a study on other seeds exported, and by REM's default.
-
-    A ResNet-18's trigger is healed so differently from one seed of `heal` to the next (docs/rem.md) that one says
-    nothing: there the mean of three counts."""
-    monkeypatch.chdir(tmp_path)
-    given = trained_elsewhere(name, corruption, seed)
-    _, model, _, _, best = ORIGINALS[name]
-    network = copy.deepcopy(given.network)
-    torch.save(network.state_dict(), "model.pt")
-    np.savez("data.npz", **given.files)
-    Path("ids.csv").write_text("id\n" + "\n".join(map(str, given.ids[:30])))
-    case = ("--best", str(EXPORTED / best), "--corruption", corruption, "--discovery-rate", "0.5", "--tries", "3")
-    chosen = case if configuration == "exported" else ()
-    before, after = (given.healed(network), given.tested(network)), []
-    for heal_seed in range(3 if (name, corruption) == ("resnet18", "poison") else 1):
-        result = run("--mean", "0.5", "--std", "0.5", "--seed", str(heal_seed), "--force", *chosen, model=model)
-        assert result.exit_code == 0, result.output
-        network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
-        after.append((given.healed(network), given.tested(network)))
-        print(f"{configuration} {name} {seed} {corruption}: healed {before[0]:.3f} -> {after[-1][0]:.3f},"
-              f" test {before[1]:.3f} -> {after[-1][1]:.3f}")  # fmt: skip
-        print(result.stdout)
-    healed, tested = (statistics.fmean(values) for values in zip(*after, strict=True))
-    assert healed >= before[0] + 0.4
-    assert tested >= before[1] - 0.02
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("corruption", ["poison", "random_label"])
-def test_a_network_of_hugging_face_is_healed_by_the_default(corruption, tmp_path, monkeypatch):
-    """From what `save_pretrained` writes; half of the corrupted samples are known."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    Path("hfmodels.py").write_text(HUGGING_FACE)
-    given = trained_elsewhere("hugging face", corruption, 0)
-    network = copy.deepcopy(given.network)
-    network.network.save_pretrained("saved")
-    np.savez("data.npz", **given.files)
-    Path("ids.csv").write_text("id\n" + "\n".join(map(str, given.ids[:30])))
-    result = run("--mean", "0.5", "--std", "0.5", checkpoint="saved/model.safetensors", model="hfmodels:resnet")
-    assert result.exit_code == 0, result.output
-    from safetensors.torch import load_file
-
-    network.network.load_state_dict(load_file("saved/model.healed.safetensors"))
-    print(f"{corruption}: healed {given.healed(given.network):.3f} -> {given.healed(network):.3f},"
-          f" test {given.tested(given.network):.3f} -> {given.tested(network):.3f}")  # fmt: skip
-    assert given.healed(network) >= given.healed(given.network) + 0.4
-    assert given.tested(network) >= given.tested(given.network) - 0.02
