@@ -45,6 +45,7 @@ PACKAGES = (
     "plotly",
     "pyarrow",
     "pydantic",
+    "pydantic-core",
     "PyYAML",
     "scikit-learn",
     "scipy",
