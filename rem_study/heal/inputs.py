@@ -107,9 +107,14 @@ def read_case(given: Given, data: OwnDataSpec) -> Case:
     known = _read_ids(given, dataset)
     recipe = _recipe(given.original)
     architecture = load_architecture(given.model, dataset, checkpoint, given.seed)
-    notes = (*architecture.notes(), *dataset.notes, *(f"{one_line(given.ids)}: {note}" for note in known.notes))
+    notes = [*architecture.notes(), *dataset.notes, *(f"{one_line(given.ids)}: {note}" for note in known.notes)]
+    if recipe.optimizer != "sgd":
+        notes.append(
+            f"--original: methods, a diagnosis's too, step by {recipe.optimizer}, for which their default learning "
+            "rates may be too large: they are SGD's, which heals networks that others trained, too"
+        )
     names = read_names(dataset)
-    return Case(architecture, dataset, names, known.ids, known.clean_labels, recipe, given.seed, notes)
+    return Case(architecture, dataset, names, known.ids, known.clean_labels, recipe, given.seed, tuple(notes))
 
 
 def _read_ids(given: Given, dataset: Dataset) -> Known:

@@ -16,7 +16,7 @@ from rem_study.spec import Study, load_study
 from rem_study.storage import Folder
 from rem_study.study.claim import fingerprints, require_same_fingerprints, required_extension
 from rem_study.study.cost import passes, told_cost
-from rem_study.study.preflight import preflight, preflight_without_data, surveyed_data
+from rem_study.study.preflight import preflight, preflight_without_data, sgd_rates, surveyed_data
 from rem_study.study.status import finished, look
 
 
@@ -47,7 +47,7 @@ def _describe(study: Study, origin: str, root: Folder | None, measure: bool) -> 
         notes = preflight(study, origin, surveyed.stand_in if surveyed else None)
     else:
         preflight_without_data(study, origin)
-        notes = [_absent(study)]
+        notes = [_absent(study), *sgd_rates(study)]
     cells = len(spec.corruptions) * len(spec.discovery_rates)
     replicates, fresh = spec.budget.replicates, spec.confirm.replicates
     originals = f"{'at most ' if spec.race.replicates else ''}{len(spec.corruptions) * spec.confirmed.stop}"

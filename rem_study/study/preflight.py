@@ -9,7 +9,7 @@ from rem_study.data.given import read_known
 from rem_study.data.survey import Survey, survey
 from rem_study.errors import InputError
 from rem_study.models import select_sites
-from rem_study.spec import DataSpec, Study
+from rem_study.spec import DataSpec, Study, load_space
 from rem_study.spec.corruption import GivenSpec
 from rem_study.spec.yaml_file import one_line
 from rem_study.trial import Setting
@@ -31,7 +31,7 @@ def preflight(study: Study, origin: str, data: Dataset | None = None) -> list[st
         data: a stand-in for the study's; None: they are loaded.
 
     Returns:
-        what in the files was taken otherwise than it stands there, or left aside; a line each.
+        what in the files was taken otherwise than it stands there, or left aside, and `sgd_rates`; a line each.
 
     Raises:
         InputError: naming file and field.
@@ -56,7 +56,25 @@ def preflight(study: Study, origin: str, data: Dataset | None = None) -> list[st
         mistakes.append(f"{origin}: {error}")
     if mistakes:
         raise InputError("\n".join(mistakes))
-    return notes
+    return [*notes, *sgd_rates(study)]
+
+
+def sgd_rates(study: Study) -> list[str]:
+    """A line, where methods are to step by Adam at the learning rates that they come with, which are SGD's."""
+    optimizer = study.spec.original.optimizer
+    if optimizer == "sgd":
+        return []
+    methods = [
+        method
+        for method, space in study.spaces.items()
+        if "lr" in space.parameters and space.defaults["lr"] == load_space(method).defaults["lr"]
+    ]
+    if not methods:
+        return []
+    return [
+        f"{', '.join(methods)}: methods step by original.optimizer, {optimizer}; their own learning rates are SGD's, "
+        "which may be too large for it; methods.NAME.ranges.lr gives others"
+    ]
 
 
 def preflight_without_data(study: Study, origin: str) -> None:

@@ -513,6 +513,14 @@ def test_of_several_tries_the_one_that_scores_best_on_ones_own_labels_is_kept(pl
     assert all(torch.equal(kept[name], healed[name]) for name in kept)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_that_methods_step_by_the_optimiser_that_was_named_is_said_where_it_is_not_sgd(optimizer, place):
+    save(ResNet9(1, 10, 0.0625))
+    result = run("--set", "epochs=2", "--original", f"{{optimizer: {optimizer}}}")
+    assert result.exit_code == 0, result.output
+    assert ("note: --original: methods" in result.stderr) == (optimizer == "adam")
+
+
 def test_deactivated_channels_heal_like_dropped_ones(place):
     save(ResNet9(1, 10, 0.0625))
     healed = []

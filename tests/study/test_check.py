@@ -84,3 +84,17 @@ def test_what_the_labels_do_not_allow_is_refused_without_preparing(study: Path) 
     result = CliRunner().invoke(main, words[:4])
     assert result.exit_code == 2 and f"{study}: data.root: {broken}: cannot identify" in result.stderr
     assert not (study.parent / "runs").exists()
+
+
+def test_learning_rates_of_sgd_under_adam_are_named_unless_the_study_gives_others(study: Path) -> None:
+    def notes(*words: str) -> list[str]:
+        result = CliRunner().invoke(main, ["check", str(study), *words])
+        assert result.exit_code == 0, result.output
+        return [line for line in result.output.splitlines() if "learning rates" in line]
+
+    rem = ("--set", "methods={rem: {}, ssd: {}, npo: {ranges: {lr: {default: 1.0e-4}}}}")
+    assert not notes(*rem)
+    (note,) = notes(*rem, "--set", "original.optimizer=adam")
+    assert note.startswith("note       rem: ") and "adam" in note
+    others = ("--set", "methods={rem: {defaults: {lr: 0.001}}, ssd: {}}")
+    assert not notes(*others, "--set", "original.optimizer=adam")
