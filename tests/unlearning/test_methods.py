@@ -454,6 +454,24 @@ def test_rems_learning_rate_falls_linearly_epoch_by_epoch(make_task, monkeypatch
     assert rates["epoch"] == rates["flush"] == pytest.approx([0.02 * share for share in expected])
 
 
+@pytest.mark.parametrize(("optimizer", "name"), [("sgd", "momentum_buffer"), ("adam", "exp_avg")])
+def test_step_3_goes_on_with_as_much_of_the_flushs_momentum_as_it_is_told(make_task, monkeypatch, optimizer, name):
+    met: list[torch.Tensor] = []
+    real = rem.train_epoch
+
+    def recording(batches, loss, stepping, **options):
+        states = [state[name] for state in stepping.state.values() if state.get(name) is not None]
+        met.append(torch.cat([momentum.flatten().clone() for momentum in states]))
+        return real(batches, loss, stepping, **options)
+
+    monkeypatch.setattr(rem, "train_epoch", recording)
+    for factor in (1.0, 0.0, 0.5):
+        settings = configuration("rem", epochs=1, stop_accuracy=0.0, flush_limit=2, flush_momentum=factor)
+        unlearn("rem", make_task(recipe=RecipeSpec(optimizer=optimizer)), settings)
+    whole, cleared, half = met
+    assert whole.norm() > 0 and not cleared.any() and torch.equal(half, whole / 2)
+
+
 def softplus(x: float) -> float:
     return math.log1p(math.exp(-abs(x))) + max(x, 0.0)
 

@@ -55,7 +55,7 @@ from rem_study.models.masks import SHARED_ID, EraseMode, Initialisation
 from rem_study.seeds import generator
 from rem_study.training import given_label_accuracy, predict, train_epoch
 from rem_study.training.evaluation import BATCH
-from rem_study.unlearning.flush import flush
+from rem_study.unlearning.flush import flush, scale_momentum
 from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
 from rem_study.unlearning.task import Predict, Unlearned, UnlearningTask, frozen
 
@@ -79,6 +79,7 @@ def unlearn(
     beta: float,
     stop_accuracy: float,
     flush_loss: Literal["npo", "ascent"],
+    flush_momentum: float,
     flush_limit: int,
     redirect_weight: float,
     remove_weight: float,
@@ -163,7 +164,10 @@ def unlearn(
     task.observe(_paths(task, expanded, masks, shared_mask))
     for epoch in range(epochs):
         # 2. Flush.
-        samples += flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)[1]
+        passes, taken = flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)
+        samples += taken
+        if passes and flush_momentum != 1:
+            scale_momentum(optimizer, flush_momentum)
         # 3. Redirect and remove.
         if erase_mode == "anneal":
             fade = task.number(_fade(epochs - epoch, math.ceil(anneal_share * epochs)))
