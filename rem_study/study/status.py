@@ -164,15 +164,14 @@ def _grid(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
 
 def notes(study: Study, trials: Mapping[TrialKey, Finished]) -> list[str]:
     """The worst cell so far, and where trials failed."""
-    selected: dict[tuple[str, str], tuple[float, int]] = {}
-    values: dict[tuple[str, str], float | None] = {}
+    selected: dict[tuple[str, str], tuple[tuple[float, int], float | None]] = {}
     for (cell, method, _, number), trial in trials.items():
         if trial.score is not None:
             place, rank = (cell, method), (trial.score, -number)
-            if place not in selected or rank > selected[place]:
-                selected[place], values[place] = rank, trial.utility_x_healed
+            if place not in selected or rank > selected[place][0]:
+                selected[place] = rank, trial.utility_x_healed
     best: dict[str, tuple[float, str]] = {}
-    for (cell, method), value in values.items():
+    for (cell, method), (_, value) in selected.items():
         if value is not None:
             best[cell] = max(best.get(cell, (value, method)), (value, method))
     lines = []
