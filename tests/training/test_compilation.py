@@ -79,7 +79,14 @@ MORE = {
     "rem by its equations, fading": (
         "rem",
         4,
-        {"flush_loss": "npo", "mmd_weight": 0.5, "erase_mode": "anneal", "epochs": 3, "anneal_share": 0.7},
+        {
+            "flush_loss": "npo",
+            "mmd_weight": 0.5,
+            "small_loss_weight": 0.5,
+            "erase_mode": "anneal",
+            "epochs": 3,
+            "anneal_share": 0.7,
+        },
     ),
 }
 

@@ -41,8 +41,9 @@ CASES = {method: case(method) for method in known_methods() if method != "etd_dr
     **{f"rem {mode}": case("rem", {"name": "poison"}, erase_mode=mode, epochs=2)
        for mode in ("drop", "deactivate", "attenuate", "mean", "anneal")},
     "rem without augmentation": case("rem", study=PLAIN, epochs=2),
-    "rem with everything": case("rem", {"name": "blended_trigger"}, epochs=2, mmd_weight=0.5, max_grad_norm=1.0,
-                                final_lr=0.5, forget_mask="ideal", flush_loss="ascent", trainable="new_and_norm"),
+    "rem with everything": case("rem", {"name": "blended_trigger"}, epochs=2, mmd_weight=0.5, small_loss_weight=0.5,
+                                max_grad_norm=1.0, final_lr=0.5, forget_mask="ideal", flush_loss="ascent",
+                                trainable="new_and_norm"),
     "rem with own masks": case("rem", {"name": "interclass_confusion"}, epochs=2, forget_mask="own",
                                initialisation="random"),
     "rem on a network with example-tied dropout": case("rem", study=original("etd"), epochs=2, erase_mode="mean"),

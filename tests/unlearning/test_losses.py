@@ -23,6 +23,7 @@ from rem_study.unlearning.objectives import (
     proportion_loss,
     redirect_loss,
     sample_cross_entropy,
+    small_loss_cross_entropy,
 )
 
 PAIRS = [(0.1, 0.3), (2.0, 0.1), (0.7, 0.7), (5.0, 0.0), (0.0, 3.0)]  # cross-entropy, reference
@@ -228,6 +229,39 @@ def test_proportion_loss_asks_how_often_a_class_is_predicted_and_not_where():
     assert proportion_loss(right, labels).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4), abs=1e-3)
     assert proportion_loss(lost, labels) > 3
     assert math.isfinite(proportion_loss(100 * lost, labels).item())
+
+
+def logits_of(losses: list[float], labels: list[int]) -> torch.Tensor:
+    """Of two classes; the logits whose cross-entropies are `losses`."""
+    right = -torch.log(torch.expm1(torch.tensor(losses, dtype=torch.float64)))
+    rows = [(value, 0.0) if label == 0 else (0.0, value) for value, label in zip(right.tolist(), labels, strict=True)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("losses", "labels", "kept"),
+    [
+        ([3.0, 1.0, 2.0, 9.0], [0, 0, 0, 0], [1, 2]),
+        ([3.0, 1.0, 2.0], [0, 0, 0], [1]),  # of an odd number the smaller half
+        ([3.0, 1.0, 2.0, 9.0, 4.0], [0, 1, 0, 1, 1], [2, 1]),
+        ([2.0, 2.0, 2.0, 2.0], [1, 1, 1, 1], [0, 1]),  # of equal ones the first
+        ([500.0, 600.0, 0.1, 0.2], [0, 0, 1, 1], [0, 2]),
+        ([1.0, 2.0], [0, 1], []),
+    ],
+)
+def test_small_loss_cross_entropy_is_that_of_each_classs_half_with_the_smallest(losses, labels, kept):
+    logits = logits_of(losses, labels).requires_grad_()
+    loss = small_loss_cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+    assert loss.item() == pytest.approx(sum(losses[i] for i in kept) / max(1, len(kept)))
+    assert logits.grad.abs().sum(1).nonzero().squeeze(1).tolist() == sorted(kept)
+
+
+def test_the_slope_of_small_loss_cross_entropy_does_not_fade():
+    """A class that is all but lost is pulled back as hard as any: where redirect_loss has no slope left."""
+    logits = logits_of([100.0, 101.0, 0.1, 0.2], [0, 0, 1, 1]).requires_grad_()
+    small_loss_cross_entropy(logits, torch.tensor([0, 0, 1, 1])).backward()
+    assert logits.grad[0].tolist() == pytest.approx([-0.5, 0.5])
 
 
 def test_linear_mmd_is_its_formula():

@@ -477,20 +477,22 @@ def softplus(x: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("beta", "redirect_weight", "remove_weight", "remove_average", "retain_weight", "proportion_weight", "mmd_weight"),
+    ("beta", "redirect_weight", "remove_weight", "remove_average", "holding", "mmd_weight"),
     [
-        (1.0, 1.0, 1.0, "forget", 0.0, 0.0, 0.0),
-        (1.0, 1.0, 0.3, "forget", 1.0, 0.0, 0.0),
-        (1.0, 1.0, 10.0, "batch", 0.0, 5.0, 0.0),
-        (2.5, 0.5, 2.0, "forget", 0.7, 0.3, 0.0),
-        (2.5, 0.5, 2.0, "forget", 0.7, 0.3, 0.5),
+        (1.0, 1.0, 1.0, "forget", (0.0, 0.0, 0.0), 0.0),
+        (1.0, 1.0, 0.3, "forget", (1.0, 0.0, 0.0), 0.0),
+        (1.0, 1.0, 10.0, "batch", (0.0, 5.0, 0.0), 0.0),
+        (1.0, 1.0, 1.0, "forget", (0.0, 0.0, 2.0), 0.0),
+        (2.5, 0.5, 2.0, "forget", (0.7, 0.3, 1.5), 0.0),
+        (2.5, 0.5, 2.0, "forget", (0.7, 0.3, 0.0), 0.5),
     ],
 )
 def test_rems_first_step_is_that_of_a_naive_reading(
-    make_task, beta, redirect_weight, remove_weight, remove_average, retain_weight, proportion_weight, mmd_weight
+    make_task, beta, redirect_weight, remove_weight, remove_average, holding, mmd_weight
 ):
     """One plain gradient step on all data at once, against the pseudo-code followed sample by sample."""
     lr, width, density, seed = 0.01, 0.5, 0.4, 7
+    retain_weight, proportion_weight, small_loss_weight = holding
     recipe = RecipeSpec(momentum=0, weight_decay=0)
     after: list[dict[str, torch.Tensor]] = []
     task = make_task(recipe=recipe)
@@ -511,6 +513,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
         remove_company=1000,
         retain_weight=retain_weight,
         proportion_weight=proportion_weight,
+        small_loss_weight=small_loss_weight,
         mmd_weight=mmd_weight,
         max_grad_norm=0.0,
         initialisation="random",
@@ -548,11 +551,16 @@ def test_rems_first_step_is_that_of_a_naive_reading(
     mean_prediction = sum(alone_logits[i].softmax(0) for i in retained) / len(retained)
     proportions = {k: sum(labels[i] == k for i in retained) / len(retained) for k in set(labels)}
     proportion = -sum(share * mean_prediction[k].log() for k, share in proportions.items())
+    easy: list[int] = []
+    for k in proportions:
+        of_class = sorted((i for i in retained if labels[i] == k), key=lambda i: alone[i].item())
+        easy += of_class[: len(of_class) // 2]
+    small_loss = sum(alone[i] for i in easy) / len(easy)
     gap = sum(alone_logits[i] for i in forget) / len(forget)
     gap = gap - (sum(alone_logits[i] for i in retained) / len(retained)).detach()
     mmd = gap.square().mean() - gap.mean() ** 2
     value = redirect_weight * redirect + remove_weight * remove + retain_weight * hold
-    value = value + proportion_weight * proportion + mmd_weight * mmd
+    value = value + proportion_weight * proportion + small_loss_weight * small_loss + mmd_weight * mmd
     value.backward()
     by_hand = redirect_weight * -sum((2 / beta) * softplus(-beta * (both[i].item() - ref[i])) for i in range(240)) / 240
     by_hand += (
@@ -564,6 +572,7 @@ def test_rems_first_step_is_that_of_a_naive_reading(
         retain_weight * sum((2 / beta) * softplus(-beta * (alone[i].item() - ref[i])) for i in retained) / len(retained)
     )
     by_hand -= proportion_weight * sum(s * math.log(mean_prediction[k].item()) for k, s in proportions.items())
+    by_hand += small_loss_weight * statistics.fmean(alone[i].item() for i in easy)
     by_hand += mmd_weight * statistics.pvariance(gap.tolist())
     assert value.item() == pytest.approx(by_hand, rel=1e-5)
 

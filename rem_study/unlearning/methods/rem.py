@@ -9,8 +9,10 @@
    3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: lower that of the retained samples that
        pass with them, by the loss of 3.1, lest what is not corrupted leave theta 1 with the corruption
        (`retain_weight`), and hold theta 1's mean prediction on them at the proportions of their labels, lest a class
-       that is lost stay lost (`proportion_weight`). Where a study asks for it: bring its mean output on forget samples
-       to that on retained ones, lest a trigger that no longer means its class come to mean another (`mmd_weight`).
+       that is lost stay lost (`proportion_weight`). Where a study asks for it: lower the cross-entropy of each class's
+       half that has the smallest, lest a class that a stronger push loses stay lost (`small_loss_weight`); bring its
+       mean output on forget samples to that on retained ones, lest a trigger that no longer means its class come to
+       mean another (`mmd_weight`).
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -56,7 +58,14 @@ from rem_study.seeds import generator
 from rem_study.training import given_label_accuracy, predict, train_epoch
 from rem_study.training.evaluation import BATCH
 from rem_study.unlearning.flush import flush, scale_momentum
-from rem_study.unlearning.objectives import linear_mmd, npo_loss, proportion_loss, redirect_loss, sample_cross_entropy
+from rem_study.unlearning.objectives import (
+    linear_mmd,
+    npo_loss,
+    proportion_loss,
+    redirect_loss,
+    sample_cross_entropy,
+    small_loss_cross_entropy,
+)
 from rem_study.unlearning.task import Predict, Unlearned, UnlearningTask, frozen
 
 MMD_SAMPLES = 16  # forget samples whose mean output is compared, drawn anew at each step
@@ -88,6 +97,7 @@ def unlearn(
     remove_company: int,
     retain_weight: float,
     proportion_weight: float,
+    small_loss_weight: float,
     mmd_weight: float,
     max_grad_norm: float,
     forget_mask: Literal["shared", "own", "ideal"],
@@ -122,6 +132,7 @@ def unlearn(
         "remove": remove_weight * share,
         "retain": retain_weight,
         "proportion": proportion_weight,
+        "small_loss": small_loss_weight,
         "mmd": mmd_weight,
     }
     weights = {term: task.number(weight) for term, weight in weighted.items() if weight > 0}
@@ -151,6 +162,8 @@ def unlearn(
             total = total + weights["retain"] * redirect_loss(own, reference_ce[company], slope).mean()
         if len(company) and "proportion" in weights:
             total = total + weights["proportion"] * proportion_loss(retained, batch.labels[company])
+        if len(company) and "small_loss" in weights:
+            total = total + weights["small_loss"] * small_loss_cross_entropy(retained, batch.labels[company])
         if removal.shown is not None:
             among = expanded(torch.cat([removal.shown, batch.images[company]]))[: len(removal.shown)]
             total = total + weights["mmd"] * linear_mmd(among, retained.detach())
