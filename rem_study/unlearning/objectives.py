@@ -49,21 +49,19 @@ def proportion_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return -(proportions * log_mean).sum()
 
 
-def small_loss_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, K) on the half of each class of `labels` (B,) that has the smallest, a scalar.
+def small_loss(cross_entropy: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy, from that of each sample (B,), of the half of each class with the smallest, a scalar.
 
-    Of an odd number the smaller half; a class of one sample has none, and without any half the loss is 0. Its slope
-    does not fade however large the losses are, and wrong labels, while they are fewer than the right ones of a class
-    and have the larger losses, have none: small-loss selection (Han et al. 2018, arXiv 1804.06872, section 2), within
-    each class.
+    Of an odd number the smaller half; a class of one sample has none, and without any half the loss is 0. The slope of
+    a chosen sample does not fade with its loss. Wrong labels are not chosen while in their class they are the fewer and
+    have the larger losses: small-loss selection (Han et al. 2018, arXiv 1804.06872, section 2), within each class.
     """
-    losses = sample_cross_entropy(logits, labels)
-    values = losses.detach()
+    values = cross_entropy.detach()
     same = labels[:, None] == labels
     smaller = values < values[:, None]
     before = smaller | ((values == values[:, None]) & same.tril(-1))  # of equal losses the first
-    kept = 2 * ((before & same).sum(1) + 1) <= same.sum(1)
-    return (losses * kept).sum() / kept.sum().clamp(min=1)
+    chosen = 2 * ((before & same).sum(1) + 1) <= same.sum(1)
+    return (cross_entropy * chosen).sum() / chosen.sum().clamp(min=1)
 
 
 def linear_mmd(outputs: Tensor, target: Tensor) -> Tensor:

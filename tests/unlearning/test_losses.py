@@ -23,7 +23,7 @@ from rem_study.unlearning.objectives import (
     proportion_loss,
     redirect_loss,
     sample_cross_entropy,
-    small_loss_cross_entropy,
+    small_loss,
 )
 
 PAIRS = [(0.1, 0.3), (2.0, 0.1), (0.7, 0.7), (5.0, 0.0), (0.0, 3.0)]  # cross-entropy, reference
@@ -231,13 +231,6 @@ def test_proportion_loss_asks_how_often_a_class_is_predicted_and_not_where():
     assert math.isfinite(proportion_loss(100 * lost, labels).item())
 
 
-def logits_of(losses: list[float], labels: list[int]) -> torch.Tensor:
-    """Of two classes; the logits whose cross-entropies are `losses`."""
-    right = -torch.log(torch.expm1(torch.tensor(losses, dtype=torch.float64)))
-    rows = [(value, 0.0) if label == 0 else (0.0, value) for value, label in zip(right.tolist(), labels, strict=True)]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
 @pytest.mark.parametrize(
     ("losses", "labels", "kept"),
     [
@@ -249,19 +242,23 @@ def logits_of(losses: list[float], labels: list[int]) -> torch.Tensor:
         ([1.0, 2.0], [0, 1], []),
     ],
 )
-def test_small_loss_cross_entropy_is_that_of_each_classs_half_with_the_smallest(losses, labels, kept):
-    logits = logits_of(losses, labels).requires_grad_()
-    loss = small_loss_cross_entropy(logits, torch.tensor(labels))
+def test_small_loss_is_the_mean_of_the_half_of_each_class_with_the_smallest(losses, labels, kept):
+    """All that are chosen are pulled at alike, however large their losses."""
+    cross_entropy = torch.tensor(losses, requires_grad=True)
+    loss = small_loss(cross_entropy, torch.tensor(labels))
     loss.backward()
     assert loss.item() == pytest.approx(sum(losses[i] for i in kept) / max(1, len(kept)))
-    assert logits.grad.abs().sum(1).nonzero().squeeze(1).tolist() == sorted(kept)
+    assert cross_entropy.grad.tolist() == pytest.approx([(i in kept) / max(1, len(kept)) for i in range(len(losses))])
 
 
-def test_the_slope_of_small_loss_cross_entropy_does_not_fade():
-    """A class that is all but lost is pulled back as hard as any: where redirect_loss has no slope left."""
-    logits = logits_of([100.0, 101.0, 0.1, 0.2], [0, 0, 1, 1]).requires_grad_()
-    small_loss_cross_entropy(logits, torch.tensor([0, 0, 1, 1])).backward()
-    assert logits.grad[0].tolist() == pytest.approx([-0.5, 0.5])
+def test_small_loss_pulls_a_lost_class_back_where_redirect_loss_no_longer_does():
+    labels = torch.tensor([0, 0, 1, 1])
+    logits = torch.tensor([[0.0, 100.0], [0.0, 101.0], [-2.2, 0.0], [-1.5, 0.0]], requires_grad=True)
+    cross_entropy = sample_cross_entropy(logits, labels)
+    (pull,) = torch.autograd.grad(small_loss(cross_entropy, labels), logits, retain_graph=True)
+    (faded,) = torch.autograd.grad(redirect_loss(cross_entropy, torch.zeros(4), 1.0).sum(), logits)
+    assert pull[0].tolist() == pytest.approx([-0.5, 0.5])
+    assert faded[0].abs().max() < 1e-30
 
 
 def test_linear_mmd_is_its_formula():

@@ -9,10 +9,10 @@
    3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: lower that of the retained samples that
        pass with them, by the loss of 3.1, lest what is not corrupted leave theta 1 with the corruption
        (`retain_weight`), and hold theta 1's mean prediction on them at the proportions of their labels, lest a class
-       that is lost stay lost (`proportion_weight`). Where a study asks for it: lower the cross-entropy of each class's
-       half that has the smallest, lest a class that a stronger push loses stay lost (`small_loss_weight`); bring its
-       mean output on forget samples to that on retained ones, lest a trigger that no longer means its class come to
-       mean another (`mmd_weight`).
+       that is lost stay lost (`proportion_weight`). Where a study asks for it: lower the cross-entropy of the half
+       of each class with the smallest, lest a class that a stronger push loses stay lost (`small_loss_weight`); bring
+       its mean output on forget samples to that on retained ones, lest a trigger that no longer means its class come
+       to mean another (`mmd_weight`).
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -64,7 +64,7 @@ from rem_study.unlearning.objectives import (
     proportion_loss,
     redirect_loss,
     sample_cross_entropy,
-    small_loss_cross_entropy,
+    small_loss,
 )
 from rem_study.unlearning.task import Predict, Unlearned, UnlearningTask, frozen
 
@@ -157,13 +157,15 @@ def unlearn(
         forgotten, retained = alone[: len(known)], alone[len(known) :]
         loss = npo_loss(sample_cross_entropy(forgotten, batch.labels[known]), reference_ce[known], slope)
         total = total + weights["remove"] * loss.sum() / len(batch.ids)
-        if len(company) and "retain" in weights:
-            own = sample_cross_entropy(retained, batch.labels[company])
-            total = total + weights["retain"] * redirect_loss(own, reference_ce[company], slope).mean()
-        if len(company) and "proportion" in weights:
-            total = total + weights["proportion"] * proportion_loss(retained, batch.labels[company])
-        if len(company) and "small_loss" in weights:
-            total = total + weights["small_loss"] * small_loss_cross_entropy(retained, batch.labels[company])
+        if len(company):
+            labels = batch.labels[company]
+            own = sample_cross_entropy(retained, labels)
+            if "retain" in weights:
+                total = total + weights["retain"] * redirect_loss(own, reference_ce[company], slope).mean()
+            if "proportion" in weights:
+                total = total + weights["proportion"] * proportion_loss(retained, labels)
+            if "small_loss" in weights:
+                total = total + weights["small_loss"] * small_loss(own, labels)
         if removal.shown is not None:
             among = expanded(torch.cat([removal.shown, batch.images[company]]))[: len(removal.shown)]
             total = total + weights["mmd"] * linear_mmd(among, retained.detach())
