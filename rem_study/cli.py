@@ -584,7 +584,8 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Healed networks, differing in their seed, that the list of suspects is the mean of; the first one is kept.",
+    help="Healed networks a round, differing in their seed: the list of suspects is what they say together, and the "
+    "one that is nearest to it is kept.",
 )
 @click.option(
     "--again",

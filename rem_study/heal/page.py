@@ -14,7 +14,7 @@ from rem_study.heal.diagnosis import Diagnosis
 from rem_study.heal.effects import Effects, class_accuracies
 from rem_study.heal.inputs import Case
 from rem_study.heal.names import Names
-from rem_study.heal.report import QUALITIES
+from rem_study.heal.report import QUALITIES, told_candidates
 from rem_study.heal.suspects import Suspects
 from rem_study.report.html import style, table
 
@@ -172,6 +172,11 @@ def _doubts(facts: Mapping[str, Any], suspects: Suspects, diagnosis: Diagnosis |
         "On digits, with three kinds of corruption, their number was 0.83 to 1.27 times the true one; others may be "
         "harder."
     )
+    if len(facts["candidates"]) > 1:
+        yield (
+            f"{told_candidates(facts['candidates']).capitalize()}: an estimate of how much is healed times the "
+            "accuracy that is left, by the votes of networks that may all be wrong."
+        )
     if diagnosis is None:
         yield "The case was not diagnosed: whether the known samples are wrong at all was not looked at."
     elif diagnosis.judged:

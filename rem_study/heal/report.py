@@ -31,20 +31,40 @@ class Try:
     score_deployable: float | None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A healed network that may be kept.
+
+    Attributes:
+        case: whose ids it was told.
+        round, erasure: both from 1; the networks of a round differ in their seed alone.
+        source: what of best.yaml its configuration comes from; of `tries`, where there were several.
+        agreement: see `agreement.agreement`; 0 until all have been heard.
+    """
+
+    healing: Healing
+    case: Case
+    round: int
+    erasure: int
+    source: Recommendation | None = None
+    tries: tuple[Try, ...] = ()
+    agreement: float = 0.0
+
+
 def report_facts(
     asked: Mapping[str, Any],
-    case: Case,
-    recommendation: Recommendation | None,
-    healing: Healing,
-    tries: Sequence[Try],
+    kept: Candidate,
+    candidates: Sequence[Candidate],
     suspects: Suspects,
     effects: Effects,
     diagnosis: Diagnosis | None,
 ) -> dict[str, Any]:
-    """The document of the JSON report; `asked` are its first entries, what the person gave; `tries`, those of several.
+    """The document of the JSON report; `asked` are its first entries, what the person gave; `kept` is one of
+    `candidates`.
 
     Every quality is `{before, after}` (see `Quality`); those that cannot be measured are absent.
     """
+    case, healing = kept.case, kept.healing
     dataset = case.dataset
     before, after = asdict(healing.before), asdict(healing.after)
     return {
@@ -58,8 +78,12 @@ def report_facts(
         "mean": dataset.mean.flatten().tolist(),
         "std": dataset.std.flatten().tolist(),
         "configuration": healing.configuration,
-        "recommendation": _provenance(recommendation),
-        **({"tries": [_told_try(one) for one in tries]} if len(tries) > 1 else {}),
+        "recommendation": _provenance(kept.source),
+        **({"tries": [_told_try(one) for one in kept.tries]} if len(kept.tries) > 1 else {}),
+        "candidates": [
+            {"round": one.round, "erasure": one.erasure, "agreement": one.agreement, "kept": one is kept}
+            for one in candidates
+        ],
         "suspects": {"estimate": suspects.estimate, "low": suspects.low, "high": suspects.high},
         **effects.facts(),
         "diagnosis": None if diagnosis is None else diagnosis.facts(),
@@ -100,10 +124,8 @@ def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None
     lines = [f"{source}: {samples['forget']} of {samples['train']} samples unlearned in {facts['seconds']:.1f} s"]
     if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
         lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
-    if facts["rounds"] > 1:
-        lines.append(
-            f"{samples['forget'] - facts['told']} of these are suspects, taken for known after the first round"
-        )
+    if taken := samples["forget"] - facts["told"]:
+        lines.append(f"{taken} of these are suspects, taken for known after the first round")
     width = max(map(len, QUALITIES.values()))
     for name, told in QUALITIES.items():
         if name in facts:
@@ -116,7 +138,20 @@ def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None
     if "tries" in facts:
         scores = [f"{one['cell']} {_score(one['score_deployable'])}" for one in facts["tries"]]
         lines.append(f"kept of {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
+    if len(facts["candidates"]) > 1:
+        lines.append(told_candidates(facts["candidates"]))
     return lines
+
+
+def told_candidates(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Which of several healed networks was kept, and how far each agrees with all of them."""
+    [kept] = (one for one in candidates if one["kept"])
+    others = sorted(one["agreement"] for one in candidates if not one["kept"])
+    spread = f"{others[0]:.3f}" if len(others) == 1 else f"{others[0]:.3f} to {others[-1]:.3f}"
+    return (
+        f"kept of {len(candidates)} healed networks: round {kept['round']}, erasure {kept['erasure']}, which agrees "
+        f"most with what all say together ({kept['agreement']:.3f}; others {spread})"
+    )
 
 
 def _score(value: float | None) -> str:

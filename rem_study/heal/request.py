@@ -10,16 +10,16 @@ from pathlib import Path
 
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, read_confirmed, surest
+from rem_study.heal.agreement import agreement, consensus
 from rem_study.heal.checkpoint import encode_checkpoint, require_format
 from rem_study.heal.choice import Attempt, Choice, attempts, diagnosed_attempts, load_choice_space
 from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
-from rem_study.heal.report import Try, find_warnings, report_facts, report_lines
+from rem_study.heal.report import Candidate, Try, find_warnings, report_facts, report_lines
 from rem_study.heal.suspects import Suspects, Witness, find_suspects, suspects_csv
 from rem_study.seeds import derive_seed
-from rem_study.spec.best import Recommendation
 from rem_study.spec.data import OwnDataSpec
 from rem_study.storage import write_atomically
 from rem_study.storage.output import check_output
@@ -73,21 +73,17 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     data = data_spec(request.data)
     paths = _destinations(request, data)
     tried = attempts(request)
-    told = case = _with_confirmed(request, read_case(request, data))
+    case = _with_confirmed(request, read_case(request, data))
     examined, why_not = _examine(request, case, say)
     if examined is not None:
         tried = diagnosed_attempts(request, examined.diagnosis) or tried
-    healing, recommendation, tries = _heal_best(request, tried, case, examined, say)
-    heard = [] if examined is None else _heard_before(examined, healing)
-    suspects = _find_suspects(request, told, case, healing, examined, heard, say)
-    rounds = 1
-    little = examined is not None and examined.diagnosis.little_to_heal
-    while rounds < request.rounds and not little and suspects.believable and len(more := surest(suspects)):
-        rounds += 1
-        say(f"round {rounds} of {request.rounds}: {len(more)} suspects are taken for known")
-        case = replace(told, ids=joined(told.ids, more))
-        healing, recommendation, tries = _heal_best(request, tried, case, None, say)
-        suspects = _find_suspects(request, told, case, healing, examined, heard, say)
+    if examined is not None and examined.diagnosis.little_to_heal:
+        candidates = [_left_alone(examined, case)]
+        suspects = examined.diagnosis.suspects
+    else:
+        candidates, suspects = _rounds(request, tried, case, examined, say)
+    kept = max(candidates, key=lambda one: one.agreement)  # the first of equals
+    case, healing = kept.case, kept.healing
     asked = {
         "checkpoint": str(request.checkpoint),
         "healed_checkpoint": str(paths.output),
@@ -99,10 +95,10 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    asked |= {"told": len(told.ids), "rounds": rounds}
+    asked |= {"told": len(candidates[0].case.ids), "rounds": candidates[-1].round}
     diagnosis = None if examined is None else examined.diagnosis
     effects = measure_effects(case, healing, suspects)
-    facts = report_facts(asked, case, recommendation, healing, tries, suspects, effects, diagnosis)
+    facts = report_facts(asked, kept, candidates, suspects, effects, diagnosis)
     from rem_study.heal.page import page  # pandas and matplotlib take a second that wrong input need not wait for
 
     state = case.architecture.in_checkpoint(healing.network)
@@ -116,7 +112,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, recommendation)]
+    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source)]
     warnings = [*why_not, *find_warnings(healing, suspects)]
     return HealOutcome(paths.output, paths.report, paths.page, paths.suspects, lines, warnings, list(case.notes))
 
@@ -141,17 +137,64 @@ def _examine(request: HealRequest, case: Case, say: Say) -> tuple[Examined | Non
         return None, [f"no diagnosis: {error}"]
 
 
+def _left_alone(examined: Examined, case: Case) -> Candidate:
+    """The network as it was given, where there is little to heal."""
+    return Candidate(unchanged(examined.healing, case.architecture.network), case, round=1, erasure=1)
+
+
+def _rounds(
+    request: HealRequest, tried: Sequence[Attempt], told: Case, examined: Examined | None, say: Say
+) -> tuple[list[Candidate], Suspects]:
+    """Every network that is healed, round by round, with how far it agrees with all of them and with those of the
+    diagnosis; and whom they suspect in the end. Each round but the first takes the surest suspects of those before for
+    known. Raises UnlearningError where a round has no network."""
+    labels, known = told.dataset.train_labels.cpu(), told.ids.cpu()
+    case, candidates, heard = told, list[Candidate](), list[Witness]()
+    while True:
+        number = candidates[-1].round + 1 if candidates else 1
+        healed = _healed_alike(request, tried, case, number, examined if number == 1 else None, say)
+        if examined is not None and number == 1:
+            heard += _heard_before(examined, healed[0].healing)
+        witnesses = [witness(one.healing, case, case.ids) for one in healed]
+        heard += witnesses
+        candidates += healed
+        suspects = find_suspects(heard, labels, known, told.doubt_before)
+        if number == request.rounds or not suspects.believable or not len(more := surest(suspects)):
+            break
+        say(f"round {number + 1} of {request.rounds}: {len(more)} suspects are taken for known")
+        case = replace(told, ids=joined(told.ids, more))
+    together = consensus(heard, labels, known)
+    own = heard[len(heard) - len(candidates) :]
+    return [
+        replace(one, agreement=agreement(said, together, labels)) for one, said in zip(candidates, own, strict=True)
+    ], suspects
+
+
+def _healed_alike(
+    request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, examined: Examined | None, say: Say
+) -> list[Candidate]:
+    """The networks of a round: by that of `tried` which does best, and by the same with other seeds."""
+    best = _heal_best(request, tried, case, number, examined, say)
+    healed = [best]
+    for erasure in range(2, request.erasures + 1):
+        say(f"healing with another seed: erasure {erasure} of {request.erasures}")
+        seed = derive_seed("erasure", request.seed, erasure - 1)
+        try:
+            again = _healed(request, case, None, best.healing.configuration, seed)
+        except UnlearningError:
+            continue  # a network less
+        healed.append(replace(best, healing=again, erasure=erasure))
+    return healed
+
+
 def _heal_best(
-    request: HealRequest, tried: Sequence[Attempt], case: Case, examined: Examined | None, say: Say
-) -> tuple[Healing, Recommendation | None, list[Try]]:
-    """Run every one of `tried`; the healing with the best `score_deployable` (the first of equals), what its
-    configuration comes from, and how each one did. Where there is little to heal, nothing is changed. Raises
+    request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, examined: Examined | None, say: Say
+) -> Candidate:
+    """Run every one of `tried`: the healing with the best `score_deployable` (the first of equals). Raises
     UnlearningError if all of them broke."""
-    if examined is not None and examined.diagnosis.little_to_heal:
-        return unchanged(examined.healing, case.architecture.network), None, []
     best, chosen, tries, broken = None, None, [], UnlearningError("nothing was tried")
-    for number, (source, configuration) in enumerate(tried, 1):
-        say(f"healing{f', {number} of {len(tried)}' if len(tried) > 1 else ''}")
+    for place, (source, configuration) in enumerate(tried, 1):
+        say(f"healing{f', {place} of {len(tried)}' if len(tried) > 1 else ''}")
         try:
             healing = _healed(request, case, examined, configuration, request.seed)
         except UnlearningError as error:
@@ -163,7 +206,7 @@ def _heal_best(
             best, chosen = healing, source
     if best is None:
         raise broken
-    return best, chosen, tries
+    return Candidate(best, case, number, 1, chosen, tuple(tries))
 
 
 def _healed(request: HealRequest, case: Case, examined: Examined | None, configuration: dict, seed: int) -> Healing:
@@ -191,32 +234,6 @@ def _heard_before(examined: Examined, healing: Healing) -> list[Witness]:
     if examined.diagnosis.is_handful_of_poison and healing.configuration != examined.healing.configuration:
         return [one for one in others if len(one.forgot) < examined.diagnosis.known]
     return list(others)
-
-
-def _find_suspects(
-    request: HealRequest,
-    told: Case,
-    case: Case,
-    healing: Healing,
-    examined: Examined | None,
-    heard: list[Witness],
-    say: Say,
-) -> Suspects:
-    """By the healed network, by others that differ from it in their seed alone, and by those `heard` before, which were
-    not told of all that these were told; the new ones are added to them. `told` is the case as it was given, `case` the
-    one that was healed, in which suspects may be known too."""
-    if examined is not None and examined.diagnosis.little_to_heal:
-        return examined.diagnosis.suspects
-    heard.append(witness(healing, case, case.ids))
-    for number in range(1, request.erasures):
-        say(f"looking for suspects: erasure {number + 1} of {request.erasures}")
-        seed = derive_seed("erasure", request.seed, number)
-        try:
-            again = _healed(request, case, None, healing.configuration, seed)
-        except UnlearningError:
-            continue  # a witness less
-        heard.append(witness(again, case, case.ids))
-    return find_suspects(heard, told.dataset.train_labels, told.ids, told.doubt_before)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Suspects:
     with its label before the rest), each by falling score. Tensors (N,), on the CPU.
 
     Attributes:
-        ids: int64. given: int64, the labels in the data. proposed: int64, the likeliest other class.
+        ids: int64. given: int64, the labels in the data. proposed: int64, the other class with the most of the
+            witnesses' votes (`votes`).
         score: float32, the doubt of the given label (`suspicion.doubt`), in logits: the mean over those witnesses that
             were told the most among all that were not told of this sample (over all of them where each was). Of a
             poison, less what it was before healing: a trigger makes a network sure of its label, as a sample that is
@@ -85,6 +86,16 @@ class Suspects:
         return self.estimate <= MANY * int((~self.known).sum())
 
 
+def votes(witnesses: Sequence[Witness], beside: Tensor | None = None) -> Tensor:
+    """The mean of the witnesses' probabilities of each label, float32 (N, K): none counts for more than one, however
+    sure it is. With `beside`, int64 (N,), of the labels beside these."""
+    total = torch.zeros_like(witnesses[0].logits)
+    for one in witnesses:
+        logits = one.logits if beside is None else one.logits.scatter(1, beside[:, None], -math.inf)
+        total += logits.softmax(1)
+    return total / len(witnesses)
+
+
 def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, before: Tensor) -> Suspects:
     """Put all samples in order.
 
@@ -108,8 +119,7 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     weights = _weights(witnesses, told)
     doubted = (doubts.double() * weights).sum(0).float()
     rejected = doubted > 0
-    logits = (torch.stack([one.logits.double() for one in witnesses]) * weights[:, :, None]).sum(0)
-    proposed = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+    proposed = votes(witnesses, beside=labels).argmax(1)
     by_doubt = doubted.argsort(descending=True, stable=True)
     common = in_common(labels[by_doubt], proposed[by_doubt], is_known[by_doubt], rejected[by_doubt])
     like_known = common.has(labels, proposed)

@@ -15,7 +15,9 @@ from PIL import Image
 from torch import nn
 
 from rem_study.cli import main
+from rem_study.data import load_dataset
 from rem_study.heal.effects import class_accuracies
+from rem_study.spec.data import OwnDataSpec
 
 MODEL = """
 from torch import nn
@@ -72,6 +74,27 @@ def test_the_page_needs_nothing_but_itself_and_says_what_the_report_says(place):
         assert confusion.sum() == 18 and confusion.sum(1).tolist() == [6, 6, 6]
         assert report["test_accuracy"][when] == pytest.approx(confusion.diagonal().sum().item() / 18)
         assert report["class_accuracy"][when] == pytest.approx(class_accuracies(confusion))
+
+
+def test_of_several_healed_networks_the_one_that_agrees_most_is_kept_and_report_and_page_say_so(place):
+    given = ["model.pt", "--model", "pagemodels:make", "--data", "data", "--ids", "known.csv"]
+    large = ["--set", "lr=0.05", "--set", "epochs=6", "--erasures", "3", "--rounds", "1"]
+    result = CliRunner().invoke(main, ["heal", *given, *large])
+    assert result.exit_code == 0, result.output
+    report = json.loads(Path("model.healed.report.json").read_text())
+    candidates = report["candidates"]
+    assert [(one["round"], one["erasure"]) for one in candidates] == [(1, 1), (1, 2), (1, 3)]
+    assert len({one["agreement"] for one in candidates}) > 1
+    [kept] = (one for one in candidates if one["kept"])
+    assert kept["agreement"] == max(one["agreement"] for one in candidates)
+    said = f"kept of 3 healed networks: round 1, erasure {kept['erasure']}, which agrees most"
+    assert said in result.stdout and said.capitalize() in Path("model.healed.report.html").read_text()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(144, 24), nn.ReLU(), nn.Linear(24, 3))
+    network.load_state_dict(torch.load("model.healed.pt", weights_only=True))
+    dataset = load_dataset(OwnDataSpec(name="folder", root="data"))
+    test = torch.arange(len(dataset.test_labels))
+    right = network(dataset.tested_images(test)).argmax(1) == dataset.test_labels
+    assert right.double().mean().item() == pytest.approx(report["test_accuracy"]["after"])
 
 
 def test_a_class_without_samples_has_no_accuracy():
