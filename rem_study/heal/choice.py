@@ -17,8 +17,35 @@ from rem_study.spec.yaml_file import load_yaml, read_text
 NOMINAL_REGULARITY = {"random_label": 0.0, "interclass_confusion": 0.15, "poison": 1.0}
 """Measured on digits; for a best.yaml that does not have the diagnosed corruption by name."""
 
-Attempt = tuple[Recommendation | None, Configuration]
-"""A complete configuration within its space, and what of best.yaml it comes from."""
+FOR_A_TRIGGER: Configuration = {
+    "lr": 0.02,
+    "final_lr": 0.05,
+    "flush_limit": 1,
+    "remove_weight": 0.1,
+    "mmd_weight": 0.1,
+    "small_loss_weight": 1.0,
+}
+"""What REM changes of its defaults where a poison is diagnosed and nobody says what is to be run: strong steps that
+fall, a short flush, and the terms that keep a trigger from meaning another class and a class from being lost
+(docs/heal.md has what it gains). Its rates are SGD's."""
+
+
+@dataclass(frozen=True)
+class OfAKind:
+    """Where a method's own configuration for a diagnosed kind comes from."""
+
+    method: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.method}'s own for {self.kind}"
+
+
+Source = Recommendation | OfAKind | None
+"""What of best.yaml a configuration comes from, or which kind it is for; None: the person's own, or the defaults."""
+
+Attempt = tuple[Source, Configuration]
+"""A complete configuration within its space."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +116,17 @@ def attempts(choice: Choice) -> Sequence[Attempt]:
     return [(None, checked(given, str(choice.config or "--set")))]
 
 
-def diagnosed_attempts(choice: Choice, diagnosis: Diagnosis) -> Sequence[Attempt]:
-    """What serves a diagnosed case, of best.yaml; nothing where there is none, or the diagnosis can't tell the kind.
-    Where it tells the kind alone, the rest being out of sight, the lowest discovery rate; of a handful of samples with
-    a trigger, too."""
-    if choice.best is None or diagnosis.kind is None:
+def diagnosed_attempts(choice: Choice, diagnosis: Diagnosis, optimizer: str) -> Sequence[Attempt]:
+    """What serves a diagnosed case: of best.yaml, or REM's own configuration for a trigger, where `optimizer` is the
+    one that it is for; nothing where there is neither, or the diagnosis can't tell the kind.
+
+    Of best.yaml, where the kind alone is told, the rest being out of sight, the lowest discovery rate; of a handful of
+    samples with a trigger, too.
+    """
+    if choice.best is None:
+        served = (choice.method, diagnosis.kind, optimizer, choice.space) == ("rem", "poison", "sgd", None)
+        return [(OfAKind("rem", "poison"), _checker(choice)(FOR_A_TRIGGER, "--set"))] if served else []
+    if diagnosis.kind is None:
         return []
     cells = read_best(choice.best).cells
     named = any(cell.corruption == diagnosis.kind for cell in cells)

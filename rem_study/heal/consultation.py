@@ -32,6 +32,6 @@ def diagnose_checkpoint(request: DiagnoseRequest, say: Callable[[str], None] = l
     diagnosis = diagnose(case, say=say).diagnosis
     lines = [*(f"note: {note}" for note in case.notes), *diagnosis.lines()]
     if request.best is not None and not diagnosis.little_to_heal:
-        source, _ = (diagnosed_attempts(choice, diagnosis) or otherwise)[0]
+        source, _ = (diagnosed_attempts(choice, diagnosis, case.recipe.optimizer) or otherwise)[0]
         lines.append(f"what serves it                       {source}")
     return lines

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rem_study.heal.choice import Source
 from rem_study.heal.diagnosis import Diagnosis
 from rem_study.heal.effects import Effects
 from rem_study.heal.healing import Healing
@@ -24,9 +25,9 @@ _POOR = 0.5  # accuracy on given labels below which the network is unlikely to h
 
 @dataclass(frozen=True)
 class Try:
-    """A configuration that was run, what of best.yaml it comes from, and its `score_deployable`; None: it broke."""
+    """A configuration that was run, what it comes from, and its `score_deployable`; None: it broke."""
 
-    source: Recommendation | None
+    source: Source
     configuration: Configuration
     score_deployable: float | None
 
@@ -38,7 +39,7 @@ class Candidate:
     Attributes:
         case: whose ids it was told.
         round, erasure: both from 1; the networks of a round differ in their seed alone.
-        source: what of best.yaml its configuration comes from; of `tries`, where there were several.
+        source: what its configuration comes from; of `tries`, where there were several.
         agreement: see `agreement.agreement`; 0 until all have been heard.
     """
 
@@ -46,7 +47,7 @@ class Candidate:
     case: Case
     round: int
     erasure: int
-    source: Recommendation | None = None
+    source: Source = None
     tries: tuple[Try, ...] = ()
     agreement: float = 0.0
 
@@ -100,13 +101,13 @@ def report_facts(
 
 def _told_try(one: Try) -> dict[str, Any]:
     told = {"configuration": one.configuration, "score_deployable": one.score_deployable}
-    return told if one.source is None else {"cell": one.source.cell, **told}
+    return {"cell": one.source.cell, **told} if isinstance(one.source, Recommendation) else told
 
 
-def _provenance(recommendation: Recommendation | None) -> dict[str, Any] | None:
-    if recommendation is None:
+def _provenance(source: Source) -> dict[str, Any] | None:
+    if source is None:
         return None
-    return {name: value for name, value in asdict(recommendation).items() if name != "configuration"}
+    return {name: value for name, value in asdict(source).items() if name != "configuration"}
 
 
 QUALITIES = {
@@ -117,11 +118,11 @@ QUALITIES = {
 }
 
 
-def report_lines(facts: Mapping[str, Any], recommendation: Recommendation | None) -> list[str]:
+def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
     """The report for a terminal."""
-    source = facts["method"] if recommendation is None else str(recommendation)
     samples = facts["samples"]
-    lines = [f"{source}: {samples['forget']} of {samples['train']} samples unlearned in {facts['seconds']:.1f} s"]
+    forgot = f"{samples['forget']} of {samples['train']} samples unlearned"
+    lines = [f"{source or facts['method']}: {forgot} in {facts['seconds']:.1f} s"]
     if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
         lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
     if taken := samples["forget"] - facts["told"]:

@@ -76,7 +76,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     case = _with_confirmed(request, read_case(request, data))
     examined, why_not = _examine(request, case, say)
     if examined is not None:
-        tried = diagnosed_attempts(request, examined.diagnosis) or tried
+        tried = diagnosed_attempts(request, examined.diagnosis, case.recipe.optimizer) or tried
     if examined is not None and examined.diagnosis.little_to_heal:
         candidates = [_left_alone(examined, case)]
         suspects = examined.diagnosis.suspects

@@ -16,13 +16,14 @@ from doubles.corrupted import CORRUPTED, MODEL, Corrupted, corrupted_digits
 
 from rem_study.cli import main
 from rem_study.heal import diagnosis
-from rem_study.heal.choice import Choice, diagnosed_attempts
+from rem_study.heal.choice import FOR_A_TRIGGER, Choice, diagnosed_attempts
 from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, conclude
 from rem_study.heal.healing import Healing, Quality
 from rem_study.heal.inputs import Case, data_spec, read_case
 from rem_study.heal.kinds import in_common
 from rem_study.heal.request import HealRequest
 from rem_study.heal.suspects import Suspects, Witness
+from rem_study.spec import load_space
 
 
 def suspects(pairs: list[tuple[int, int]], known: int, confirmed: int, clean: int = 50) -> Suspects:
@@ -128,17 +129,33 @@ def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
     best.write_text(yaml.safe_dump({"format": 1, "universal": {}, "cells": cells}))
     choice = Choice(best=best)
     for pairs, cell in ((POISON, "poison@0.2"), (CONFUSION, "flips@0.2")):  # no confusion there: by regularity
-        source, configuration = diagnosed_attempts(choice, found(pairs))[0]
+        source, configuration = diagnosed_attempts(choice, found(pairs), "sgd")[0]
         assert source is not None and source.cell == cell and configuration["epochs"] == 3
-    source, _ = diagnosed_attempts(choice, found(POISON, confirmed=0, carried=(1.4,)))[0]
+    source, _ = diagnosed_attempts(choice, found(POISON, confirmed=0, carried=(1.4,)), "sgd")[0]
     assert source is not None and source.cell == "poison@0.2"  # the rest could not be counted
     for known, cell in ((5, "poison@0.2"), (10, "poison@0.8")):  # of a handful the rate, 0.83, is an upper bound
         told = found(POISON[: known + 1], known=known, confirmed=known)
         assert ("may not reach" in "\n".join(told.lines())) == (known == 5)
-        source, _ = diagnosed_attempts(choice, told)[0]
+        source, _ = diagnosed_attempts(choice, told, "sgd")[0]
         assert source is not None and source.cell == cell
-    assert diagnosed_attempts(choice, found(MIXED)) == []
-    assert diagnosed_attempts(Choice(), found(POISON)) == []
+    assert diagnosed_attempts(choice, found(MIXED), "sgd") == []
+
+
+def test_without_a_best_yaml_rem_has_a_configuration_of_its_own_for_a_trigger(tmp_path):
+    [(source, configuration)] = diagnosed_attempts(Choice(overrides=("epochs=3",)), found(POISON), "sgd")
+    assert str(source) == "rem's own for poison"
+    assert configuration == load_space("rem").defaults | FOR_A_TRIGGER | {"epochs": 3}
+    [(_, changed)] = diagnosed_attempts(Choice(overrides=("mmd_weight=0",)), found(POISON), "sgd")
+    assert changed["mmd_weight"] == 0 and changed["final_lr"] == FOR_A_TRIGGER["final_lr"]
+    own = tmp_path / "space.yaml"  # a person's own space says where to start, too
+    for choice, pairs, optimizer in (
+        (Choice(), CONFUSION, "sgd"),
+        (Choice(), RANDOM, "sgd"),
+        (Choice(), POISON, "adam"),  # its rates are SGD's
+        (Choice(method="scrub"), POISON, "sgd"),
+        (Choice(space=own), POISON, "sgd"),
+    ):
+        assert diagnosed_attempts(choice, found(pairs), optimizer) == []
 
 
 def run(command: str, folder: Path, case, known, *options: str):
