@@ -94,7 +94,7 @@ def _diagnosis(diagnosis: Diagnosis | None) -> list[str]:
 
 
 def _sheet(case: Case, suspects: Suspects, chosen: Tensor, most: int) -> list[str]:
-    """The chosen samples, in the list's order: image, name, given label and the likeliest other."""
+    """The chosen samples, in the list's order: image, name, given label and the other with the most votes."""
     places = chosen.nonzero().squeeze(1)
     if not len(places):
         return ['<p class="absent">There are none.</p>']
@@ -112,7 +112,7 @@ def _sheet(case: Case, suspects: Suspects, chosen: Tensor, most: int) -> list[st
             f'<span class="note">{escape(name)}, {float(suspects.score[place]):+.1f}</span></figure>'
         )
     more = f" The other {len(places) - len(shown)} are in the list." if len(places) > len(shown) else ""
-    note = f'<p class="note">Given label → likeliest other; sample and score.{more}</p>'
+    note = f'<p class="note">Given label → the other with the most votes; sample and score.{more}</p>'
     return [note, f'<div class="sheet">{"".join(cards)}</div>']
 
 

@@ -136,6 +136,7 @@ def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
         ("resnet18", 0, "default"),
         ("resnet18", 11, "exported"),
         ("resnet18", 12, "exported"),
+        ("resnet18", 12, "default"),
     ],
 )
 def test_a_network_trained_elsewhere_is_healed(name, seed, configuration, corruption, tmp_path, monkeypatch):
