@@ -40,7 +40,7 @@ class Candidate:
         case: whose ids it was told.
         round, erasure: both from 1; the networks of a round differ in their seed alone.
         source: what its configuration comes from; of `tries`, where there were several.
-        agreement: see `agreement.agreement`; 0 until all have been heard.
+        agreement: see `agreement.agreement`; None until all have been heard, and of a network left as it was given.
     """
 
     healing: Healing
@@ -49,7 +49,7 @@ class Candidate:
     erasure: int
     source: Source = None
     tries: tuple[Try, ...] = ()
-    agreement: float = 0.0
+    agreement: float | None = None
 
 
 def report_facts(

@@ -82,7 +82,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         suspects = examined.diagnosis.suspects
     else:
         candidates, suspects = _rounds(request, tried, case, examined, say)
-    kept = max(candidates, key=lambda one: one.agreement)  # the first of equals
+    kept = max(candidates, key=lambda one: one.agreement or 0.0)  # the first of equals
     case, healing = kept.case, kept.healing
     asked = {
         "checkpoint": str(request.checkpoint),
@@ -149,25 +149,23 @@ def _rounds(
     diagnosis; and whom they suspect in the end. Each round but the first takes the surest suspects of those before for
     known. Raises UnlearningError where a round has no network."""
     labels, known = told.dataset.train_labels.cpu(), told.ids.cpu()
-    case, candidates, heard = told, list[Candidate](), list[Witness]()
+    case, candidates, own, before = told, list[Candidate](), list[Witness](), list[Witness]()
     while True:
         number = candidates[-1].round + 1 if candidates else 1
         healed = _healed_alike(request, tried, case, number, examined if number == 1 else None, say)
         if examined is not None and number == 1:
-            heard += _heard_before(examined, healed[0].healing)
-        witnesses = [witness(one.healing, case, case.ids) for one in healed]
-        heard += witnesses
+            before = _heard_before(examined, healed[0].healing)
+        own += [witness(one.healing, case, case.ids) for one in healed]
         candidates += healed
-        suspects = find_suspects(heard, labels, known, told.doubt_before)
+        suspects = find_suspects([*before, *own], labels, known, told.doubt_before)
         if number == request.rounds or not suspects.believable or not len(more := surest(suspects)):
             break
         say(f"round {number + 1} of {request.rounds}: {len(more)} suspects are taken for known")
         case = replace(told, ids=joined(told.ids, more))
-    together = consensus(heard, labels, known)
-    own = heard[len(heard) - len(candidates) :]
-    return [
-        replace(one, agreement=agreement(said, together, labels)) for one, said in zip(candidates, own, strict=True)
-    ], suspects
+    others = () if examined is None else examined.witnesses[1:]
+    together = consensus([*others, *own], labels, known)
+    judged = zip(candidates, own, strict=True)
+    return [replace(one, agreement=agreement(said, together, labels)) for one, said in judged], suspects
 
 
 def _healed_alike(
