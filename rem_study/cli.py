@@ -577,7 +577,8 @@ def _case_options(command: Callable[..., None]) -> Callable[..., None]:
     "--diagnosis/--no-diagnosis",
     default=True,
     help="Where nothing says what the case is (--cell, --corruption, --config): find it out first, by healing from all "
-    "and from each half of the known samples; with --best, the nearest cell's configuration is used then.",
+    "and from each half of the known samples; with --best, the nearest cell's configuration is used then, without it, "
+    "for a poison, one that REM has for triggers.",
 )
 @click.option(
     "--erasures",
