@@ -16,8 +16,8 @@ def consensus(witnesses: Sequence[Witness], labels: Tensor, known: Tensor) -> Te
     Args:
         labels: int64 (N,), as given. known: int64 (n,), the ids known to be corrupted. All on the CPU.
     """
-    together = votes(witnesses).argmax(1)
-    together[known] = votes(witnesses, beside=labels)[known].argmax(1)
+    together = votes([one.logits for one in witnesses]).argmax(1)
+    together[known] = votes([one.logits[known] for one in witnesses], beside=labels[known]).argmax(1)
     return together
 
 

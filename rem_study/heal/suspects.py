@@ -86,14 +86,14 @@ class Suspects:
         return self.estimate <= MANY * int((~self.known).sum())
 
 
-def votes(witnesses: Sequence[Witness], beside: Tensor | None = None) -> Tensor:
-    """The mean of the witnesses' probabilities of each label, float32 (N, K): none counts for more than one, however
-    sure it is. With `beside`, int64 (N,), of the labels beside these."""
-    total = torch.zeros_like(witnesses[0].logits)
-    for one in witnesses:
-        logits = one.logits if beside is None else one.logits.scatter(1, beside[:, None], -math.inf)
-        total += logits.softmax(1)
-    return total / len(witnesses)
+def votes(logits: Sequence[Tensor], beside: Tensor | None = None) -> Tensor:
+    """The mean of several networks' probabilities of each label, float32 (N, K), from their logits, each (N, K): none
+    counts for more than one, however sure it is. With `beside`, int64 (N,), of the labels beside these."""
+    total = torch.zeros_like(logits[0])
+    for said in logits:
+        others = said if beside is None else said.scatter(1, beside[:, None], -math.inf)
+        total += others.softmax(1)
+    return total / len(logits)
 
 
 def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, before: Tensor) -> Suspects:
@@ -119,7 +119,7 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     weights = _weights(witnesses, told)
     doubted = (doubts.double() * weights).sum(0).float()
     rejected = doubted > 0
-    proposed = votes(witnesses, beside=labels).argmax(1)
+    proposed = votes([one.logits for one in witnesses], beside=labels).argmax(1)
     by_doubt = doubted.argsort(descending=True, stable=True)
     common = in_common(labels[by_doubt], proposed[by_doubt], is_known[by_doubt], rejected[by_doubt])
     like_known = common.has(labels, proposed)
