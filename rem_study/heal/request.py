@@ -12,7 +12,7 @@ from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, read_confirmed, surest
 from rem_study.heal.agreement import agreement, consensus
 from rem_study.heal.checkpoint import encode_checkpoint, require_format
-from rem_study.heal.choice import Attempt, Choice, attempts, diagnosed_attempts, load_choice_space
+from rem_study.heal.choice import Attempt, Choice, OfAKind, attempts, diagnosed_attempts, load_choice_space
 from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, heal, unchanged
@@ -74,14 +74,19 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     paths = _destinations(request, data)
     tried = attempts(request)
     case = _with_confirmed(request, read_case(request, data))
-    examined, why_not = _examine(request, case, say)
-    if examined is not None:
-        tried = diagnosed_attempts(request, examined.diagnosis, case.recipe.optimizer) or tried
+    examined, warnings = _examine(request, case, say)
     if examined is not None and examined.diagnosis.little_to_heal:
         candidates = [_left_alone(examined, case)]
         suspects = examined.diagnosis.suspects
     else:
-        candidates, suspects = _rounds(request, tried, case, examined, say)
+        served = diagnosed_attempts(request, examined.diagnosis, case.recipe.optimizer) if examined else []
+        try:
+            candidates, suspects = _rounds(request, served or tried, case, examined, say, warnings)
+        except UnlearningError as error:
+            if not any(isinstance(source, OfAKind) for source, _ in served):
+                raise
+            warnings.append(f"{served[0][0]} broke ({error}): healed by the defaults")
+            candidates, suspects = _rounds(request, tried, case, examined, say, warnings)
     kept = max(candidates, key=lambda one: one.agreement or 0.0)  # the first of equals
     case, healing = kept.case, kept.healing
     asked = {
@@ -113,7 +118,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
     lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source)]
-    warnings = [*why_not, *find_warnings(healing, suspects)]
+    warnings += find_warnings(healing, suspects)
     return HealOutcome(paths.output, paths.report, paths.page, paths.suspects, lines, warnings, list(case.notes))
 
 
@@ -143,16 +148,28 @@ def _left_alone(examined: Examined, case: Case) -> Candidate:
 
 
 def _rounds(
-    request: HealRequest, tried: Sequence[Attempt], told: Case, examined: Examined | None, say: Say
+    request: HealRequest,
+    tried: Sequence[Attempt],
+    told: Case,
+    examined: Examined | None,
+    say: Say,
+    warnings: list[str],
 ) -> tuple[list[Candidate], Suspects]:
     """Every network that is healed, round by round, with how far it agrees with all of them and with those of the
     diagnosis; and whom they suspect in the end. Each round but the first takes the surest suspects of those before for
-    known. Raises UnlearningError where a round has no network."""
+    known; one that has no network ends them, with a line in `warnings`. Raises UnlearningError where it is the first.
+    """
     labels, known = told.dataset.train_labels.cpu(), told.ids.cpu()
     case, candidates, own, before = told, list[Candidate](), list[Witness](), list[Witness]()
     while True:
         number = candidates[-1].round + 1 if candidates else 1
-        healed = _healed_alike(request, tried, case, number, examined if number == 1 else None, say)
+        try:
+            healed = _healed_alike(request, tried, case, number, examined if number == 1 else None, say)
+        except UnlearningError as error:
+            if number == 1:
+                raise
+            warnings.append(f"round {number} broke ({error}): what is kept is of those before it")
+            break
         if examined is not None and number == 1:
             before = _heard_before(examined, healed[0].healing)
         own += [witness(one.healing, case, case.ids) for one in healed]

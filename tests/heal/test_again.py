@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from doubles.corrupted import corrupted_digits
 
 from rem_study.cli import main
-from rem_study.errors import InputError
+from rem_study.errors import InputError, UnlearningError
+from rem_study.heal import request
 from rem_study.heal.again import joined, read_confirmed, surest
 from rem_study.heal.kinds import in_common
 from rem_study.heal.names import Names
@@ -101,3 +102,25 @@ def test_again_and_rounds_start_from_the_original_with_more_known(tmp_path):
     assert json.loads(report.read_text())["samples"]["forget"] == 15
     known = {int(row["id"]) for row in csv.DictReader(listing.open()) if row["known"] == "yes"}
     assert known == set(case.wrong[:15].tolist())
+
+
+@pytest.mark.slow
+def test_a_second_round_that_breaks_leaves_what_the_first_has_healed(tmp_path, monkeypatch):
+    case = corrupted_digits("random_label")
+    heal = request.heal
+
+    def breaks_in_round_two(*given, **named):
+        if len(given[2]) > 5:
+            raise UnlearningError("the loss is not finite")
+        return heal(*given, **named)
+
+    given = [*case.write(tmp_path, case.wrong[:5]), "--no-diagnosis", "--erasures", "1", "--set", "epochs=3"]
+    assert CliRunner().invoke(main, ["heal", *given, "--rounds", "1"]).exit_code == 0
+    once = torch.load(tmp_path / "model.healed.pt", weights_only=True)
+    monkeypatch.setattr(request, "heal", breaks_in_round_two)
+    result = CliRunner().invoke(main, ["heal", *given, "--force"])
+    assert result.exit_code == 0, result.output
+    assert "warning: round 2 broke (the loss is not finite): what is kept is of those before it" in result.stderr
+    assert json.loads((tmp_path / "model.healed.report.json").read_text())["rounds"] == 1
+    kept = torch.load(tmp_path / "model.healed.pt", weights_only=True)
+    assert all(torch.equal(kept[name], once[name]) for name in once)

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from doubles.corrupted import CORRUPTED, MODEL, Corrupted, corrupted_digits
 
 from rem_study.cli import main
-from rem_study.heal import diagnosis
+from rem_study.errors import UnlearningError
+from rem_study.heal import diagnosis, request
 from rem_study.heal.choice import FOR_A_TRIGGER, Choice, diagnosed_attempts
 from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, conclude
 from rem_study.heal.healing import Healing, Quality
@@ -175,8 +176,8 @@ def case_of(folder: Path, corruption: str, known, seed: int = 0) -> Case:
     network = corrupted_digits(corruption, seed)
     network.write(folder, known)
     files = (folder / "model.pt", MODEL, str(folder / "data.npz"), folder / "known.csv")
-    request = HealRequest(*files, mean=(0.5,), std=(0.5,))
-    return read_case(request, data_spec(request.data))
+    asked = HealRequest(*files, mean=(0.5,), std=(0.5,))
+    return read_case(asked, data_spec(asked.data))
 
 
 @pytest.fixture
@@ -298,6 +299,26 @@ def test_from_a_few_known_samples_to_the_list_of_the_rest(corruption, tmp_path):
     assert len(right) >= 0.8 * (CORRUPTED - 14) and len(right) >= 0.8 * len(listed)
     proposed = [int(row["proposed_label"]) == case.clean[int(row["id"])] for row in right]
     assert sum(proposed) >= 0.8 * len(right)
+
+
+@pytest.mark.slow
+def test_where_rems_own_configuration_for_a_trigger_breaks_the_defaults_heal_and_it_is_said(tmp_path, monkeypatch):
+    case, ran = corrupted_digits("poison"), []
+    heal = request.heal
+
+    def breaks_for_a_trigger(*given, **named):
+        ran.append(given[3]["flush_limit"])
+        if given[3]["flush_limit"] == FOR_A_TRIGGER["flush_limit"]:
+            raise UnlearningError("the loss is not finite")
+        return heal(*given, **named)
+
+    monkeypatch.setattr(request, "heal", breaks_for_a_trigger)
+    told = run("heal", tmp_path, case, case.wrong[:14], "--erasures", "1")
+    assert "warning: rem's own for poison broke (the loss is not finite): healed by the defaults" in told.stderr
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["configuration"] == load_space("rem").defaults and report["recommendation"] is None
+    assert ran[0] == FOR_A_TRIGGER["flush_limit"] and FOR_A_TRIGGER["flush_limit"] not in ran[1:]
+    assert report["forget_accuracy"]["after"] < 0.1
 
 
 @pytest.mark.slow
