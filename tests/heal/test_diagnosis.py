@@ -147,12 +147,12 @@ def test_without_a_best_yaml_rem_has_a_configuration_of_its_own_for_a_trigger(tm
     assert str(source) == "rem's own for poison"
     assert configuration == load_space("rem").defaults | FOR_A_TRIGGER | {"epochs": 3}
     [(_, changed)] = diagnosed_attempts(Choice(overrides=("mmd_weight=0",)), found(POISON), "sgd")
-    assert changed["mmd_weight"] == 0 and changed["final_lr"] == FOR_A_TRIGGER["final_lr"]
+    assert changed["mmd_weight"] == 0 and changed["flush_limit"] == FOR_A_TRIGGER["flush_limit"]
     own = tmp_path / "space.yaml"  # a person's own space says where to start, too
     for choice, pairs, optimizer in (
         (Choice(), CONFUSION, "sgd"),
         (Choice(), RANDOM, "sgd"),
-        (Choice(), POISON, "adam"),  # its rates are SGD's
+        (Choice(), POISON, "adam"),  # it was measured with SGD alone
         (Choice(method="scrub"), POISON, "sgd"),
         (Choice(space=own), POISON, "sgd"),
     ):

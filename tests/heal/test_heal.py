@@ -28,7 +28,7 @@ from rem_study.errors import InputError
 from rem_study.heal.healing import heal, normalised_by
 from rem_study.models.resnet9 import ResNet9
 from rem_study.models.vit import ViT
-from rem_study.spec.space import known_methods
+from rem_study.spec.space import known_methods, load_space
 
 RESNET9 = "{name: resnet9, width: 0.0625}"
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -323,7 +323,7 @@ BEST = {
         (["--corruption", "poison", "--discovery-rate", "0.1", "--set", "erase_mode=drop"], "poison@0.1", 0.01),
         (["--cell", "poison@0.5", "--set", "lr=0.03"], "poison@0.5", 0.03),
         (["--cell", "poison@0.1", "--set", "erase_mode=drop"], "poison@0.1", 0.01),
-        ([], "universal", 0.01),
+        ([], "universal", load_space("rem").defaults["lr"]),  # which it does not name
     ],
 )
 def test_a_configuration_of_a_best_yaml(options, cell, lr, place):
