@@ -640,7 +640,7 @@ def heal(**options: Any) -> None:
 def diagnose(**options: Any) -> None:
     """Say where the case of the model in CHECKPOINT lies: what kind of corruption, how much of it is known.
 
-    It heals copies by REM's defaults, from all known samples and from each half of them; no file is written but the
+    It heals copies by REM, gently, from all known samples and from each half of them; no file is written but the
     prepared images (--root).
 
     \b

@@ -1,9 +1,9 @@
 """Where a case lies in the plane of corruptions, from the samples that somebody knows: discovery rate and kind.
 
-1. Heal by REM's defaults from all known samples, and twice from one half of them. Suspects are what the first network
-   doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects (LEAST_TAKEN of
-   them at least) are then taken for known, and suspects are what the network doubts that is healed from both; up to
-   ROUNDS times, while there are more.
+1. Heal by REM, gently (GENTLE), from all known samples, and twice from one half of them. Suspects are what the first
+   network doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects
+   (LEAST_TAKEN of them at least) are then taken for known, and suspects are what the network doubts that is healed from
+   both; up to ROUNDS times, while there are more.
 2. Each half is judged by the network that was not told of it; a handful by one that was told of the suspects alone.
    Confirmed are the known samples whose label it rejects; their share counts less what those networks reject of the
    retained samples: (share - base) / (1 - base).
@@ -44,9 +44,14 @@ from rem_study.heal.inputs import Case
 from rem_study.heal.kinds import LABELS_ASKED
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
 from rem_study.seeds import derive_seed, generator
+from rem_study.spec import Configuration
 from rem_study.training import given_label_accuracy
 from rem_study.unlearning.carry_over import carry_over
 from rem_study.unlearning.suspicion import doubt
+
+GENTLE: Configuration = {"lr": 0.01, "final_lr": 1.0, "small_loss_weight": 0.0}
+"""What a diagnosis changes of REM's defaults: small steps to the end. By the defaults' strong ones networks doubt more
+samples that nothing is wrong with, and clean ones that were reported look corrupted more often (docs/heal.md)."""
 
 _FEWEST = 4
 FEW = 20
@@ -119,7 +124,7 @@ class Diagnosis:
 
     @property
     def is_handful_of_poison(self) -> bool:
-        """Whether REM's defaults may have reached few of the others, so that the rate is an upper bound at best: fewer
+        """Whether healing gently may have reached few of the others, so that the rate is an upper bound at best: fewer
         than LABELS_ASKED samples with a trigger are known."""
         return self.kind == "poison" and self.known < LABELS_ASKED
 
@@ -182,8 +187,10 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
         )
     few = len(case.ids) < FEW
     steps = 5 if few else 4
-    say(f"diagnosing, 1 of {steps}: healing by REM's defaults from all {len(case.ids)} known samples")
-    healing = heal(network, dataset, case.ids, recipe=case.recipe, clean_labels=case.clean_labels, seed=case.seed)
+    say(f"diagnosing, 1 of {steps}: healing by REM, gently, from all {len(case.ids)} known samples")
+    healing = heal(
+        network, dataset, case.ids, GENTLE, recipe=case.recipe, clean_labels=case.clean_labels, seed=case.seed
+    )
     witnesses = [witness(healing, case, case.ids)]
     order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
     for number, half in enumerate(order.tensor_split(2)):
@@ -241,9 +248,9 @@ def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[
 
 
 def _heard(case: Case, ids: Tensor, seed: int) -> list[Witness]:
-    """A network healed by REM's defaults from these samples, as a witness; none where that broke or wrecked it."""
+    """A network healed gently from these samples, as a witness; none where that broke or wrecked it."""
     try:
-        healing = heal(case.architecture.network, case.dataset, ids, recipe=case.recipe, seed=seed)
+        healing = heal(case.architecture.network, case.dataset, ids, GENTLE, recipe=case.recipe, seed=seed)
     except UnlearningError:
         return []
     return [witness(healing, case, ids)] if _kept(healing) >= LEAST_KEPT else []
@@ -313,7 +320,7 @@ def _why_no_rate(confirmed: int, judged: int, share: float, kept: float) -> list
     if not judged:
         return ["no network healed from a half of the known samples keeps the rest"]
     if kept < LEAST_KEPT:
-        return [f"healing by REM's defaults keeps only {kept:.0%} of the retain accuracy"]
+        return [f"healing by REM, gently, keeps only {kept:.0%} of the retain accuracy"]
     if share < LEAST_CONFIRMED:
         return [f"only {confirmed} of {judged} known samples are confirmed by the rest"]
     return []

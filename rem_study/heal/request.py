@@ -20,6 +20,7 @@ from rem_study.heal.inputs import Case, Given, data_spec, read_case
 from rem_study.heal.report import Candidate, Try, find_warnings, report_facts, report_lines
 from rem_study.heal.suspects import Suspects, Witness, find_suspects, suspects_csv
 from rem_study.seeds import derive_seed
+from rem_study.spec import Configuration
 from rem_study.spec.data import OwnDataSpec
 from rem_study.storage import write_atomically
 from rem_study.storage.output import check_output
@@ -160,18 +161,17 @@ def _rounds(
     known; one that has no network ends them, with a line in `warnings`. Raises UnlearningError where it is the first.
     """
     labels, known = told.dataset.train_labels.cpu(), told.ids.cpu()
-    case, candidates, own, before = told, list[Candidate](), list[Witness](), list[Witness]()
+    before = [] if examined is None else _heard_before(examined)
+    case, candidates, own = told, list[Candidate](), list[Witness]()
     while True:
         number = candidates[-1].round + 1 if candidates else 1
         try:
-            healed = _healed_alike(request, tried, case, number, examined if number == 1 else None, say)
+            healed = _healed_alike(request, tried, case, number, say)
         except UnlearningError as error:
             if number == 1:
                 raise
             warnings.append(f"round {number} broke ({error}): what is kept is of those before it")
             break
-        if examined is not None and number == 1:
-            before = _heard_before(examined, healed[0].healing)
         own += [witness(one.healing, case, case.ids) for one in healed]
         candidates += healed
         suspects = find_suspects([*before, *own], labels, known, told.doubt_before)
@@ -185,33 +185,29 @@ def _rounds(
     return [replace(one, agreement=agreement(said, together, labels)) for one, said in judged], suspects
 
 
-def _healed_alike(
-    request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, examined: Examined | None, say: Say
-) -> list[Candidate]:
+def _healed_alike(request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, say: Say) -> list[Candidate]:
     """The networks of a round: by that of `tried` which does best, and by the same with other seeds."""
-    best = _heal_best(request, tried, case, number, examined, say)
+    best = _heal_best(request, tried, case, number, say)
     healed = [best]
     for erasure in range(2, request.erasures + 1):
         say(f"healing with another seed: erasure {erasure} of {request.erasures}")
         seed = derive_seed("erasure", request.seed, erasure - 1)
         try:
-            again = _healed(request, case, None, best.healing.configuration, seed)
+            again = _healed(request, case, best.healing.configuration, seed)
         except UnlearningError:
             continue  # a network less
         healed.append(replace(best, healing=again, erasure=erasure))
     return healed
 
 
-def _heal_best(
-    request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, examined: Examined | None, say: Say
-) -> Candidate:
+def _heal_best(request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, say: Say) -> Candidate:
     """Run every one of `tried`: the healing with the best `score_deployable` (the first of equals). Raises
     UnlearningError if all of them broke."""
     best, chosen, tries, broken = None, None, [], UnlearningError("nothing was tried")
     for place, (source, configuration) in enumerate(tried, 1):
         say(f"healing{f', {place} of {len(tried)}' if len(tried) > 1 else ''}")
         try:
-            healing = _healed(request, case, examined, configuration, request.seed)
+            healing = _healed(request, case, configuration, request.seed)
         except UnlearningError as error:
             broken = error
             tries.append(Try(source, configuration, None))
@@ -224,10 +220,7 @@ def _heal_best(
     return Candidate(best, case, number, 1, chosen, tuple(tries))
 
 
-def _healed(request: HealRequest, case: Case, examined: Examined | None, configuration: dict, seed: int) -> Healing:
-    done = None if examined is None else examined.healing
-    if done is not None and (request.method, configuration, seed) == ("rem", done.configuration, case.seed):
-        return done  # the diagnosis has run it
+def _healed(request: HealRequest, case: Case, configuration: Configuration, seed: int) -> Healing:
     return heal(
         case.architecture.network,
         case.dataset,
@@ -242,11 +235,11 @@ def _healed(request: HealRequest, case: Case, examined: Examined | None, configu
     )
 
 
-def _heard_before(examined: Examined, healing: Healing) -> list[Witness]:
+def _heard_before(examined: Examined) -> list[Witness]:
     """What networks of the diagnosis say that were told less or more. Of a handful of samples with a trigger, those
-    told more by REM's defaults reach less than another configuration does from the handful alone."""
+    told more reach less, healed gently, than another configuration does from the handful alone."""
     others = examined.witnesses[1:]
-    if examined.diagnosis.is_handful_of_poison and healing.configuration != examined.healing.configuration:
+    if examined.diagnosis.is_handful_of_poison:
         return [one for one in others if len(one.forgot) < examined.diagnosis.known]
     return list(others)
 

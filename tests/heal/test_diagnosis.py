@@ -324,7 +324,7 @@ def test_where_rems_own_configuration_for_a_trigger_breaks_the_defaults_heal_and
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_of_a_handful_with_a_trigger_a_studys_configuration_finds_the_rest(seed, tmp_path):
-    """Of these two networks REM's defaults, which diagnose, may reach a fifth of the corruption from five samples."""
+    """Of these two networks REM as it diagnoses may reach a fifth of the corruption from five samples."""
     case = corrupted_digits("poison", seed)
     best = Path(__file__).parents[2] / "docs" / "results" / "digits-best.yaml"
     run("heal", tmp_path, case, case.wrong[:5], "--best", str(best), "--erasures", "1")
