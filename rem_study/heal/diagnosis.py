@@ -3,7 +3,8 @@
 1. Heal by REM, gently (GENTLE), from all known samples, and twice from one half of them. Suspects are what the first
    network doubts. A handful of known samples (fewer than FEW) reaches few of the others: the surest suspects
    (LEAST_TAKEN of them at least) are then taken for known, and suspects are what the network doubts that is healed from
-   both; up to ROUNDS times, while there are more.
+   both; up to ROUNDS times, while there are more. Where they are a handful with a trigger, all that is done once more
+   by REM's defaults, whose strong steps reach more of it.
 2. Each half is judged by the network that was not told of it; a handful by one that was told of the suspects alone.
    Confirmed are the known samples whose label it rejects; their share counts less what those networks reject of the
    retained samples: (share - base) / (1 - base).
@@ -51,7 +52,7 @@ from rem_study.unlearning.suspicion import doubt
 
 GENTLE: Configuration = {"lr": 0.01, "final_lr": 1.0, "small_loss_weight": 0.0}
 """What a diagnosis changes of REM's defaults: small steps to the end. By the defaults' strong ones networks doubt more
-samples that nothing is wrong with, and clean ones that were reported look corrupted more often (docs/heal.md)."""
+samples that nothing is wrong with, which counts too many suspects and spoils their list (docs/heal.md)."""
 
 _FEWEST = 4
 FEW = 20
@@ -185,27 +186,40 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
             f"checkpoint: it gives only {learnt:.0%} of the training samples their labels; were mean, std and the size "
             "of the images these in training?"
         )
-    few = len(case.ids) < FEW
-    steps = 5 if few else 4
-    say(f"diagnosing, 1 of {steps}: healing by REM, gently, from all {len(case.ids)} known samples")
-    healing = heal(
-        network, dataset, case.ids, GENTLE, recipe=case.recipe, clean_labels=case.clean_labels, seed=case.seed
-    )
-    witnesses = [witness(healing, case, case.ids)]
-    order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
-    for number, half in enumerate(order.tensor_split(2)):
-        say(f"diagnosing, {number + 2} of {steps}: from {'the other' if number else 'one'} half of them")
-        witnesses += _heard(case, half, derive_seed("half", case.seed, number))
-    say(f"diagnosing, 4 of {steps}: how far unlearning one half carries over to the other, {splits} splits")
+    say(f"diagnosing: how far unlearning one half carries over to the other, {splits} splits")
     try:
         carried = tuple(carry_over(task, splits))
     except UnlearningError:
         carried = ()  # the flush broke: it told nothing
+    examined = _examined(case, GENTLE, carried, say)
+    if not examined.diagnosis.is_handful_of_poison:
+        return examined
+    say("once more, by REM's defaults, which reach more of what has a trigger")
+    try:
+        again = _examined(case, {}, carried, say)
+    except UnlearningError:
+        return examined
+    return again if again.diagnosis.is_handful_of_poison else examined
+
+
+def _examined(
+    case: Case, configuration: Configuration, carried: tuple[float, ...], say: Callable[[str], None]
+) -> Examined:
+    """What networks healed by this configuration of REM say, and the carry-over. Raises UnlearningError."""
+    few = len(case.ids) < FEW
+    steps = 4 if few else 3
+    say(f"diagnosing, 1 of {steps}: healing by REM from all {len(case.ids)} known samples")
+    healing = _healed(case, configuration, case.ids, case.seed, case.clean_labels)
+    witnesses = [witness(healing, case, case.ids)]
+    order = case.ids.cpu()[torch.randperm(len(case.ids), generator=generator("halves", case.seed))]
+    for number, half in enumerate(order.tensor_split(2)):
+        say(f"diagnosing, {number + 2} of {steps}: from {'the other' if number else 'one'} half of them")
+        witnesses += _heard(case, configuration, half, derive_seed("half", case.seed, number))
     found = _concluded(case, healing, witnesses, witnesses[1:], carried)
     asked_further = not found.little_to_heal or len(case.ids) < LABELS_ASKED
     if few and asked_further and _kept(healing) >= LEAST_KEPT:
-        say(f"diagnosing, 5 of {steps}: from them and the surest suspects, as so few are known")
-        if told := _further(case, witnesses):
+        say(f"diagnosing, 4 of {steps}: from them and the surest suspects, as so few are known")
+        if told := _further(case, configuration, witnesses):
             heard, judges = told
             further = _concluded(case, healing, heard, judges, carried)
             if not found.little_to_heal or further.is_of_what_shares_nothing:
@@ -223,7 +237,9 @@ def _concluded(
     return conclude(suspects, len(known), case.dataset.num_classes, base, _kept(healing), carried)
 
 
-def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[Witness]] | None:
+def _further(
+    case: Case, configuration: Configuration, witnesses: list[Witness]
+) -> tuple[list[Witness], list[Witness]] | None:
     """The first witness and those of up to ROUNDS rounds that take suspects for known, each of which still judges what
     the next ones take; and who judges the known samples: a network that was told of the suspects alone, or else the
     halves. None where no round told anything."""
@@ -236,21 +252,29 @@ def _further(case: Case, witnesses: list[Witness]) -> tuple[list[Witness], list[
         surer = surest(suspects, LEAST_TAKEN)
         if not suspects.believable or len(surer) <= len(more):
             break
-        if not (heard := _heard(case, joined(case.ids, surer), derive_seed(f"further/{number}", case.seed))):
+        seed = derive_seed(f"further/{number}", case.seed)
+        if not (heard := _heard(case, configuration, joined(case.ids, surer), seed)):
             break
         more = surer
         further += heard
     if not further:
         return None
-    alone = _heard(case, more, derive_seed("judge", case.seed)) if len(more) > 1 else []
+    alone = _heard(case, configuration, more, derive_seed("judge", case.seed)) if len(more) > 1 else []
     judges = alone or witnesses[1:]
     return [witnesses[0], *further, *judges], judges
 
 
-def _heard(case: Case, ids: Tensor, seed: int) -> list[Witness]:
-    """A network healed gently from these samples, as a witness; none where that broke or wrecked it."""
+def _healed(
+    case: Case, configuration: Configuration, ids: Tensor, seed: int, clean_labels: Tensor | None = None
+) -> Healing:
+    network, dataset = case.architecture.network, case.dataset
+    return heal(network, dataset, ids, configuration, recipe=case.recipe, clean_labels=clean_labels, seed=seed)
+
+
+def _heard(case: Case, configuration: Configuration, ids: Tensor, seed: int) -> list[Witness]:
+    """A network healed from these samples, as a witness; none where that broke or wrecked it."""
     try:
-        healing = heal(case.architecture.network, case.dataset, ids, GENTLE, recipe=case.recipe, seed=seed)
+        healing = _healed(case, configuration, ids, seed)
     except UnlearningError:
         return []
     return [witness(healing, case, ids)] if _kept(healing) >= LEAST_KEPT else []
