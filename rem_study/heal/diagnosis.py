@@ -23,8 +23,9 @@ rest. A half of a handful of known samples often confirms none of the others, th
 - Of a trigger, the carry-over shows that they share something all the same; then the kind is told by the labels alone.
   (Clean samples of one class share something too: reported as corrupted, they look like a trigger.)
 - Random labels share nothing. Where fewer than LABELS_ASKED are known, there is more than little to heal if a network
-  that was told of the suspects alone confirms most of them (MOST_CONFIRMED; of clean ones two of five), and they have
-  no kind that would have carried over.
+  that was told of the suspects alone confirms most of them, less what it rejects of the rest (MOST_CONFIRMED; of clean
+  ones two of five, or six of eight by a network that rejects a fifth of everything), and they have no kind that would
+  have carried over.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Diagnosis:
 
     Attributes:
         known: how many are known; judged: by a network that was not told of them; confirmed: rejected by it.
+        share: of the judged ones confirmed, less what those networks reject of the retained samples (step 2), from 0.
         suspects: what the network healed from all known samples doubts, and of the known ones the others.
         discovery_rate: with `rate_low` and `rate_high`; None where it can't be told.
         kind: `random_label`, `interclass_confusion` or `poison`; None where it can't be told.
@@ -87,6 +89,7 @@ class Diagnosis:
     known: int
     judged: int
     confirmed: int
+    share: float
     suspects: Suspects
     discovery_rate: float | None
     rate_low: float | None
@@ -132,7 +135,7 @@ class Diagnosis:
     @property
     def is_of_what_shares_nothing(self) -> bool:
         """Whether most known samples are confirmed, without a kind whose halves would have carried over."""
-        most = self.confirmed >= MOST_CONFIRMED * self.judged
+        most = self.share >= MOST_CONFIRMED
         return self.discovery_rate is not None and most and self.kind in (None, "random_label")
 
     def facts(self) -> dict[str, Any]:
@@ -334,8 +337,8 @@ def conclude(
         elif kind is None:
             unclear.append("the kind, for the labels have something in common, but too little to name it")
     return Diagnosis(
-        known, judged, confirmed, suspects, rate, low, high, kind, common.pair_share, common.target_share, carried,
-        tuple(unclear), little,
+        known, judged, confirmed, share, suspects, rate, low, high, kind, common.pair_share, common.target_share,
+        carried, tuple(unclear), little,
     )  # fmt: skip
 
 
@@ -344,7 +347,7 @@ def _why_no_rate(confirmed: int, judged: int, share: float, kept: float) -> list
     if not judged:
         return ["no network healed from a half of the known samples keeps the rest"]
     if kept < LEAST_KEPT:
-        return [f"healing by REM, gently, keeps only {kept:.0%} of the retain accuracy"]
+        return [f"healing by REM keeps only {kept:.0%} of the retain accuracy"]
     if share < LEAST_CONFIRMED:
         return [f"only {confirmed} of {judged} known samples are confirmed by the rest"]
     return []

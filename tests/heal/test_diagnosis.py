@@ -253,6 +253,13 @@ def test_only_what_most_of_the_known_are_confirmed_of_shares_nothing(pairs, conf
     assert found(pairs, known=5, confirmed=confirmed).is_of_what_shares_nothing == nothing
 
 
+@pytest.mark.parametrize(("confirmed", "base", "nothing"), [(6, 0.0, True), (6, 0.15, False), (7, 0.15, True)])
+def test_what_a_network_confirms_that_rejects_much_of_the_rest_counts_less(confirmed, base, nothing):
+    told = found(RANDOM, known=8, confirmed=confirmed, base=base)
+    assert told.share == pytest.approx((confirmed / 8 - base) / (1 - base))
+    assert told.is_of_what_shares_nothing == nothing
+
+
 def test_ten_known_samples_of_which_halves_confirm_none_are_little_to_heal(tmp_path, healed_from, monkeypatch):
     monkeypatch.setattr(diagnosis, "carry_over", lambda task, splits: [-0.1])
     calls, _ = healed_from
