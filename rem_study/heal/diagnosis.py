@@ -53,7 +53,7 @@ from rem_study.unlearning.suspicion import doubt
 
 GENTLE: Configuration = {"lr": 0.01, "final_lr": 1.0, "small_loss_weight": 0.0}
 """What a diagnosis changes of REM's defaults: small steps to the end. By the defaults' strong ones networks doubt more
-samples that nothing is wrong with, which counts too many suspects and spoils their list (docs/heal.md)."""
+samples that nothing is wrong with, which counts too many suspects and spoils their list (docs/rem.md)."""
 
 _FEWEST = 4
 FEW = 20
@@ -161,7 +161,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Examined:
-    """A diagnosis and what it was made from: REM's default healing of the case, and the witnesses (that one first)."""
+    """A diagnosis and what it was made from: a healing of the case by REM, and the witnesses (that one first)."""
 
     diagnosis: Diagnosis
     healing: Healing
