@@ -128,8 +128,8 @@ class Diagnosis:
 
     @property
     def is_handful_of_poison(self) -> bool:
-        """Whether healing gently may have reached few of the others, so that the rate is an upper bound at best: fewer
-        than LABELS_ASKED samples with a trigger are known."""
+        """Whether healing may have reached few of the others, so that the rate is an upper bound at best: fewer than
+        LABELS_ASKED samples with a trigger are known."""
         return self.kind == "poison" and self.known < LABELS_ASKED
 
     @property
@@ -200,7 +200,8 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
     say("once more, by REM's defaults, which reach more of what has a trigger")
     try:
         again = _examined(case, {}, carried, say)
-    except UnlearningError:
+    except UnlearningError as error:
+        say(f"that broke ({error}): as found before")
         return examined
     return again if again.diagnosis.is_handful_of_poison else examined
 

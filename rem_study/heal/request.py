@@ -236,8 +236,8 @@ def _healed(request: HealRequest, case: Case, configuration: Configuration, seed
 
 
 def _heard_before(examined: Examined) -> list[Witness]:
-    """What networks of the diagnosis say that were told less or more. Of a handful of samples with a trigger, those
-    told more reach less, healed gently, than another configuration does from the handful alone."""
+    """What networks of the diagnosis say that were told less or more. Of a handful of samples with a trigger those told
+    more are left out: they may reach less than another configuration does from the handful alone."""
     others = examined.witnesses[1:]
     if examined.diagnosis.is_handful_of_poison:
         return [one for one in others if len(one.forgot) < examined.diagnosis.known]
