@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rem_study.heal.choice import Choice, attempts, diagnosed_attempts
 from rem_study.heal.diagnosis import diagnose
+from rem_study.heal.healing import Say
 from rem_study.heal.inputs import Given, data_spec, read_case
 
 
@@ -19,7 +19,7 @@ class DiagnoseRequest(Given):
     best: Path | None = None
 
 
-def diagnose_checkpoint(request: DiagnoseRequest, say: Callable[[str], None] = lambda line: None) -> list[str]:
+def diagnose_checkpoint(request: DiagnoseRequest, say: Say = lambda line: None) -> list[str]:
     """The diagnosis and, with a best.yaml, the configuration that `heal` would use, one line each.
 
     Raises:

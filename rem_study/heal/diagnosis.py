@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ from torch import Tensor
 
 from rem_study.errors import InputError, UnlearningError
 from rem_study.heal.again import joined, surest
-from rem_study.heal.healing import Healing, heal, pose
+from rem_study.heal.healing import Healing, Say, heal, pose
 from rem_study.heal.inputs import Case
 from rem_study.heal.kinds import LABELS_ASKED
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
@@ -168,7 +168,7 @@ class Examined:
     witnesses: tuple[Witness, ...]
 
 
-def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda line: None) -> Examined:
+def diagnose(case: Case, splits: int = 8, say: Say = lambda line: None) -> Examined:
     """Diagnose a case.
 
     Args:
@@ -206,9 +206,7 @@ def diagnose(case: Case, splits: int = 8, say: Callable[[str], None] = lambda li
     return again if again.diagnosis.is_handful_of_poison else examined
 
 
-def _examined(
-    case: Case, configuration: Configuration, carried: tuple[float, ...], say: Callable[[str], None]
-) -> Examined:
+def _examined(case: Case, configuration: Configuration, carried: tuple[float, ...], say: Say) -> Examined:
     """What networks healed by this configuration of REM say, and the carry-over. Raises UnlearningError."""
     few = len(case.ids) < FEW
     steps = 4 if few else 3

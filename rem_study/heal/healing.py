@@ -20,6 +20,9 @@ from rem_study.spec.space import Value
 from rem_study.training import accuracy, given_label_accuracy, predict_training, test_predictions
 from rem_study.unlearning import UnlearningTask, needed_original, unlearn
 
+Say = Callable[[str], None]
+"""Told of each step as it begins."""
+
 _NARROWING = ("drop", "anneal")
 
 

@@ -4,7 +4,7 @@ suspects."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rem_study.heal.checkpoint import encode_checkpoint, require_format
 from rem_study.heal.choice import Attempt, Choice, OfAKind, attempts, diagnosed_attempts, load_choice_space
 from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
-from rem_study.heal.healing import Healing, heal, unchanged
+from rem_study.heal.healing import Healing, Say, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
 from rem_study.heal.report import Candidate, Try, find_warnings, report_facts, report_lines
 from rem_study.heal.suspects import Suspects, Witness, find_suspects, suspects_csv
@@ -24,9 +24,6 @@ from rem_study.spec import Configuration
 from rem_study.spec.data import OwnDataSpec
 from rem_study.storage import write_atomically
 from rem_study.storage.output import check_output
-
-Say = Callable[[str], None]
-"""Told of each step as it begins."""
 
 
 @dataclass(frozen=True)

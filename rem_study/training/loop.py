@@ -70,6 +70,14 @@ def _one_launch(parameters: list[nn.Parameter]) -> bool | None:
     return all(p.is_cuda for p in parameters) or None
 
 
+def scale_momentum(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply the momentum of SGD or Adam, the gradients that it remembers."""
+    for state in optimizer.state.values():
+        for name in ("momentum_buffer", "exp_avg"):
+            if state.get(name) is not None:
+                state[name].mul_(factor)
+
+
 def train_epoch(
     batches: Iterable[Batch | tuple[Sized, ...]],
     loss: Step,

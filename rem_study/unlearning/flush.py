@@ -35,11 +35,3 @@ def flush(
         samples += train_epoch(batches, loss, optimizer)
         passes += 1
     return passes, samples
-
-
-def scale_momentum(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Multiply the momentum of SGD or Adam, the gradients that it remembers."""
-    for state in optimizer.state.values():
-        for name in ("momentum_buffer", "exp_avg"):
-            if state.get(name) is not None:
-                state[name].mul_(factor)

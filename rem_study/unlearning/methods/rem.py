@@ -8,11 +8,11 @@
    3.1 redirect: lower the loss of all samples through theta 1 + masked theta 2.
    3.2 remove: raise the loss of forget samples through theta 1 alone. Ours: lower that of the retained samples that
        pass with them, by the loss of 3.1, lest what is not corrupted leave theta 1 with the corruption
-       (`retain_weight`), and hold theta 1's mean prediction on them at the proportions of their labels, lest a class
-       that is lost stay lost (`proportion_weight`). Where a study asks for it: lower the cross-entropy of the half
-       of each class with the smallest, lest a class that a stronger push loses stay lost (`small_loss_weight`); bring
-       its mean output on forget samples to that on retained ones, lest a trigger that no longer means its class come
-       to mean another (`mmd_weight`).
+       (`retain_weight`); lower the cross-entropy of the half of each class with the smallest, lest a class that a
+       strong push loses stay lost (`small_loss_weight`); and hold theta 1's mean prediction on them at the proportions
+       of their labels, for the same end (`proportion_weight`). Where a study asks for it: bring theta 1's mean output
+       on forget samples to that on retained ones, lest a trigger that no longer means its class come to mean another
+       (`mmd_weight`).
    After each epoch, keep the network if it is the best by retain accuracy x (1 - max(forget accuracy, 0.2)) on
    the given labels.
 4. Erase theta 2.
@@ -23,10 +23,10 @@ the scale: the equation on digits and small Fashion-MNIST, where all wrong label
 released code's, with gradients not clipped, on CIFAR-10 whole, where about half of them are (docs/results.md).
 
 The defaults differ from the paper in these places (docs/rem.md says what each was measured on): the flush is gradient
-ascent (the paper's: `flush_loss: npo`); gradients of step 3 are clipped (`max_grad_norm: 0` for none); step 3.2 passes
-only a part of the batch through theta 1 (`remove_company: 8192` for the whole), holds theta 1 on it
-(`retain_weight: 0`, `proportion_weight: 0` for not) and is the weaker the more batches an epoch has
-(`remove_steps: 100000` for not).
+ascent (the paper's: `flush_loss: npo`); gradients of step 3 are clipped (`max_grad_norm: 0` for none); the learning
+rate falls from epoch to epoch (`final_lr: 1` for not); step 3.2 passes only a part of the batch through theta 1
+(`remove_company: 8192` for the whole), holds theta 1 on it (`retain_weight: 0`, `small_loss_weight: 0` and
+`proportion_weight: 0` for not) and is the weaker the more batches an epoch has (`remove_steps: 100000` for not).
 
 Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own`
 shares no mask, and `ideal` has every corrupted sample share it, undiscovered ones included, which takes knowledge that
@@ -55,9 +55,9 @@ from rem_study.errors import UnlearningError
 from rem_study.models import ExpandedNetwork, SplitNetwork, evaluating, select_sites
 from rem_study.models.masks import SHARED_ID, EraseMode, Initialisation
 from rem_study.seeds import generator
-from rem_study.training import given_label_accuracy, predict, train_epoch
+from rem_study.training import given_label_accuracy, predict, scale_momentum, train_epoch
 from rem_study.training.evaluation import BATCH
-from rem_study.unlearning.flush import flush, scale_momentum
+from rem_study.unlearning.flush import flush
 from rem_study.unlearning.objectives import (
     linear_mmd,
     npo_loss,
