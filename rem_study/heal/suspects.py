@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rem_study.heal.kinds import Common, in_common
 from rem_study.heal.names import Names
+from rem_study.heal.prevalence import Prevalence, excess
 from rem_study.shown import in_a_cell
 from rem_study.unlearning.suspicion import doubt
 
@@ -102,7 +103,9 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     The estimate is the number of retained samples whose given label the witnesses reject on the whole (their mean
     margin is above 0), as far as their labels are like those of the known samples where these name a kind
     (`Common.has`): a network that healing has hurt doubts others too. Its range allows for the spread of that number
-    among single witnesses, and for twice its square root, as of a count.
+    among single witnesses, and for twice its square root, as of a count. Where those witnesses that were not told of
+    some known samples doubt more than can be corrupted by how many of these they doubt, it is what can be
+    (`prevalence.excess`): a network that mistakes many images doubts clean ones.
 
     Args:
         witnesses: at least one.
@@ -128,7 +131,11 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
         score, first = doubted - before, like_known
     order = score.argsort(descending=True, stable=True)
     order = order[first[order].int().argsort(descending=True, stable=True)]
-    estimate, low, high = _estimate(witnesses, doubts, rejected, ~is_known & like_known)
+    possible = ~is_known & like_known
+    estimate, low, high = _estimate(witnesses, doubts, rejected, possible)
+    judged = is_known & ~told.all(0)
+    if found := _excess(doubts, told, weights, judged, like_known, possible):
+        estimate, low, high = min(estimate, round(found.estimate)), math.floor(found.low), math.ceil(found.high)
     return Suspects(
         ids=order,
         given=labels[order],
@@ -136,7 +143,7 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
         score=score[order],
         rejected=rejected[order],
         known=is_known[order],
-        left_out=(is_known & ~told.all(0))[order],
+        left_out=judged[order],
         common=common,
         estimate=estimate,
         low=low,
@@ -162,6 +169,27 @@ def _estimate(witnesses: Sequence[Witness], doubts: Tensor, rejected: Tensor, po
     ]
     slack = 2 * math.sqrt(max(1, estimate))
     return estimate, max(0, math.floor(min([*singly, estimate - slack]))), math.ceil(max([*singly, estimate + slack]))
+
+
+def _excess(
+    doubts: Tensor, told: Tensor, weights: Tensor, judged: Tensor, like_known: Tensor, possible: Tensor
+) -> Prevalence | None:
+    """What `prevalence.excess` says of the `judged` known samples and the `possible` others, each seen by one of the
+    witnesses that judge known samples: by one, since what several say together has another spread.
+
+    Args:
+        doubts: float (W, N). told: bool (W, N). weights: float64 (W, N), see `_weights`.
+        judged, like_known, possible: bool (N,). Whose labels are unlike those of the known is not caught.
+    """
+    if not judged.any():
+        return None
+    judges = (weights[:, judged] > 0).any(1)
+    heard = ~told & judges[:, None]
+    by_all = (doubts.double() * weights).sum(0)  # of what every judge was told of, as of a suspect taken for known
+    turn = torch.arange(doubts.shape[1]) % heard.sum(0).clamp(min=1)
+    place = ((heard.cumsum(0) == turn + 1) & heard).int().argmax(0)
+    by_one = torch.where(heard.any(0), doubts.gather(0, place[None]).squeeze(0).double(), by_all)
+    return excess(torch.where(like_known, by_one, -math.inf)[judged], by_one[possible])
 
 
 def suspects_csv(suspects: Suspects, names: Names) -> bytes:
