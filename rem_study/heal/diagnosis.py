@@ -15,10 +15,11 @@
 4. Discovery rate = known / (known + estimated suspects); suspects are those alone whose labels are of that kind.
 5. Carry-over (`unlearning.carry_over`) says beside it how much they share, whatever their labels.
 
-It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the retain accuracy is left; a half
+It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the accuracy is left; a half
 that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed. Where it is at most
 LITTLE_CONFIRMED and the carry-over less than LEAST_SHARED, there is little to heal: what was reported looks like the
-rest. A half of a handful of known samples often confirms none of the others, though:
+rest. Where every healing wrecks the network, it cannot be healed: to give up what was reported, it has to give up the
+rest, too. A half of a handful of known samples often confirms none of the others, though:
 
 - Of a trigger, the carry-over shows that they share something all the same; then the kind is told by the labels alone.
   (Clean samples of one class share something too: reported as corrupted, they look like a trigger.)
@@ -84,6 +85,7 @@ class Diagnosis:
         carry_over: by split, see `unlearning.carry_over`; none where the flush told nothing.
         unclear: why something can't be told, one line each.
         little_to_heal: what was reported looks like the rest.
+        wrecked: each of the healings, from all known samples and from their halves, wrecked the network.
     """
 
     known: int
@@ -100,9 +102,17 @@ class Diagnosis:
     carry_over: tuple[float, ...]
     unclear: tuple[str, ...]
     little_to_heal: bool
+    wrecked: bool
+
+    @property
+    def leaves_alone(self) -> bool:
+        """Whether the network is better left as it is."""
+        return self.little_to_heal or self.wrecked
 
     def lines(self) -> list[str]:
         """For a terminal."""
+        if self.wrecked:
+            return ["every healing wrecks the network: it can't give up what was reported without the rest"]
         told = [f"known samples confirmed by the rest  {self.confirmed} of {self.judged}"]
         if self.little_to_heal:
             return [*told, "little to heal: the samples that were reported look like the rest", *self.unclear]
@@ -156,6 +166,7 @@ class Diagnosis:
             "carry_over": list(self.carry_over),
             "unclear": list(self.unclear),
             "little_to_heal": self.little_to_heal,
+            "wrecked": self.wrecked,
         }  # fmt: skip
 
 
@@ -219,7 +230,7 @@ def _examined(case: Case, configuration: Configuration, carried: tuple[float, ..
         witnesses += _heard(case, configuration, half, derive_seed("half", case.seed, number))
     found = _concluded(case, healing, witnesses, witnesses[1:], carried)
     asked_further = not found.little_to_heal or len(case.ids) < LABELS_ASKED
-    if few and asked_further and _kept(healing) >= LEAST_KEPT:
+    if few and asked_further and healing.kept >= LEAST_KEPT:
         say(f"diagnosing, 4 of {steps}: from them and the surest suspects, as so few are known")
         if told := _further(case, configuration, witnesses):
             heard, judges = told
@@ -236,7 +247,7 @@ def _concluded(
     labels, known = case.dataset.train_labels, case.ids
     base = _rejected(judges, labels.cpu(), known.cpu())
     suspects = find_suspects(witnesses, labels, known, case.doubt_before)
-    return conclude(suspects, len(known), case.dataset.num_classes, base, _kept(healing), carried)
+    return conclude(suspects, len(known), case.dataset.num_classes, base, healing.kept, carried)
 
 
 def _further(
@@ -251,7 +262,7 @@ def _further(
     further: list[Witness] = []
     for number in range(ROUNDS):
         suspects = find_suspects([*further, *witnesses], labels, case.ids, case.doubt_before)
-        surer = surest(suspects, LEAST_TAKEN)
+        surer = surest(suspects, LEAST_TAKEN)[: case.room]
         if not suspects.believable or len(surer) <= len(more):
             break
         seed = derive_seed(f"further/{number}", case.seed)
@@ -279,12 +290,7 @@ def _heard(case: Case, configuration: Configuration, ids: Tensor, seed: int) -> 
         healing = _healed(case, configuration, ids, seed)
     except UnlearningError:
         return []
-    return [witness(healing, case, ids)] if _kept(healing) >= LEAST_KEPT else []
-
-
-def _kept(healing: Healing) -> float:
-    """What is left of the retain accuracy, as a share."""
-    return healing.after.retain_accuracy / max(healing.before.retain_accuracy, 1e-9)
+    return [witness(healing, case, ids)] if healing.kept >= LEAST_KEPT else []
 
 
 def _rejected(judges: Sequence[Witness], labels: Tensor, known: Tensor) -> float:
@@ -312,13 +318,14 @@ def conclude(
 
     Args:
         base: share of the retained samples whose label the networks reject that judge the known ones.
-        kept: what healing from all known samples left of the retain accuracy, as a share.
+        kept: what healing from all known samples left of the accuracy, as a share (`Healing.kept`).
         carried: the carry-over of each split.
     """
     confirmed, judged = suspects.confirmed, suspects.judged
     share = max(0.0, (confirmed / judged - base) / (1 - base)) if judged else 0.0
     shared = statistics.fmean(carried) if carried else math.nan
     little = judged > 0 and share <= LITTLE_CONFIRMED and shared < LEAST_SHARED
+    wrecked = not judged and kept < LEAST_KEPT
     unclear = [] if little else _why_no_rate(confirmed, judged, share, kept)
     told = not little and not unclear
     common = suspects.common
@@ -337,7 +344,7 @@ def conclude(
             unclear.append("the kind, for the labels have something in common, but too little to name it")
     return Diagnosis(
         known, judged, confirmed, share, suspects, rate, low, high, kind, common.pair_share, common.target_share,
-        carried, tuple(unclear), little,
+        carried, tuple(unclear), little, wrecked,
     )  # fmt: skip
 
 
@@ -346,7 +353,7 @@ def _why_no_rate(confirmed: int, judged: int, share: float, kept: float) -> list
     if not judged:
         return ["no network healed from a half of the known samples keeps the rest"]
     if kept < LEAST_KEPT:
-        return [f"healing by REM keeps only {kept:.0%} of the retain accuracy"]
+        return [f"healing by REM keeps only {kept:.0%} of the accuracy"]
     if share < LEAST_CONFIRMED:
         return [f"only {confirmed} of {judged} known samples are confirmed by the rest"]
     return []

@@ -66,6 +66,18 @@ class Healing:
     seconds: float
     score_deployable: float
 
+    @property
+    def kept(self) -> float:
+        """What is left of the accuracy, as a share: of the held-out one where more of that is left than of the retained
+        one, since healing gives up the retained samples' wrong labels."""
+        return max(_share_left(self.before.retain_accuracy, self.after.retain_accuracy), self.kept_held_out)
+
+    @property
+    def kept_held_out(self) -> float:
+        """What is left of the held-out accuracy, as a share; 0 where there are no held-out images."""
+        before, after = self.before.test_accuracy, self.after.test_accuracy
+        return 0.0 if before is None or after is None else _share_left(before, after)
+
 
 def heal(
     network: nn.Module,
@@ -282,6 +294,10 @@ def _measure(
         healed_discovered=known,
         test_accuracy=accuracy(test_predictions(network, dataset), dataset.test_labels) if tested else None,
     )
+
+
+def _share_left(before: float, after: float) -> float:
+    return after / max(before, 1e-9)
 
 
 def _names_and_shapes(network: nn.Module) -> dict[str, torch.Size]:

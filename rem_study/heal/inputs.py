@@ -86,6 +86,11 @@ class Case:
         CPU."""
         return doubt(self.logits_of(self.architecture.network), self.dataset.train_labels.cpu())
 
+    @property
+    def room(self) -> int:
+        """How many samples may be taken for known beside those that are: `heal` unlearns no more than half."""
+        return len(self.dataset.train_labels) // 2 - len(self.ids)
+
     def logits_of(self, network: nn.Module) -> Tensor:
         """Of all training samples, float32 (N, K), on the CPU."""
         data = CorruptedTrainingSet(self.dataset, None)

@@ -32,13 +32,18 @@ _SHEETS = """
 
 
 def page(
-    facts: Mapping[str, Any], case: Case, suspects: Suspects, effects: Effects, diagnosis: Diagnosis | None
+    facts: Mapping[str, Any],
+    case: Case,
+    suspects: Suspects,
+    effects: Effects,
+    diagnosis: Diagnosis | None,
+    warnings: Sequence[str],
 ) -> str:
-    """The whole page. `facts` are those of the JSON report."""
+    """The whole page. `facts` are those of the JSON report; `warnings` as a terminal shows them."""
     title = f"Healing of {facts['checkpoint']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *(f'<p class="summary">{sentence}</p>' for sentence in _summary(facts, suspects, effects)),
+        *(f'<p class="summary">{sentence}</p>' for sentence in _summary(facts, suspects, effects, diagnosis)),
         "<h2>Before and after</h2>",
         _qualities(facts),
         *_diagnosis(diagnosis),
@@ -49,17 +54,22 @@ def page(
         "<h2>Class by class</h2>",
         *_classes(effects, case.names),
         "<h2>How sure this is</h2>",
-        *(f"<p>{sentence}</p>" for sentence in _doubts(facts, suspects, diagnosis)),
+        *(f"<p>{sentence}</p>" for sentence in _doubts(facts, diagnosis, warnings)),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{style()}{_SHEETS}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
 
 
-def _summary(facts: Mapping[str, Any], suspects: Suspects, effects: Effects) -> Iterator[str]:
+def _summary(
+    facts: Mapping[str, Any], suspects: Suspects, effects: Effects, diagnosis: Diagnosis | None
+) -> Iterator[str]:
     samples = facts["samples"]
     known = f"{facts['told']} of {samples['train']:,} training samples were said to have wrong labels"
-    if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
-        yield f"{known}, but they look like all the others: there is little to heal, and nothing was changed."
+    if diagnosis is not None and diagnosis.leaves_alone:
+        why = "they look like all the others: there is little to heal"
+        if diagnosis.wrecked:
+            why = "the network can't give them up without the others: every healing wrecks it"
+        yield f"{known}, but {why}, and nothing was changed."
         return
     forgot = facts["forget_accuracy"]
     taken = samples["forget"] - facts["told"]
@@ -165,11 +175,12 @@ def _matrix(title: str, matrix: Tensor, names: Names) -> str:
     return f'<table class="confusion"><tr><th>{title}</th>{head}</tr>{"".join(rows)}</table>'
 
 
-def _doubts(facts: Mapping[str, Any], suspects: Suspects, diagnosis: Diagnosis | None) -> Iterator[str]:
+def _doubts(facts: Mapping[str, Any], diagnosis: Diagnosis | None, warnings: Sequence[str]) -> Iterator[str]:
     yield (
         "There are as many suspects as retained samples like the known ones whose given label lies below another one "
-        "in the mean logits of the healed networks; of a poison they are those of its label that healing moved most. "
-        "On digits, with three kinds of corruption, their number was 0.83 to 1.27 times the true one; others may be "
+        "in the mean logits of the healed networks, or as can be corrupted, by how often known ones are doubted by "
+        "networks that were not told of them; of a poison they are those of its label that healing moved most. On "
+        "digits, with three kinds of corruption, their number was 0.83 to 1.27 times the true one; others may be "
         "harder."
     )
     if len(facts["candidates"]) > 1:
@@ -183,6 +194,5 @@ def _doubts(facts: Mapping[str, Any], suspects: Suspects, diagnosis: Diagnosis |
         yield f"Of {diagnosis.judged} known samples, {diagnosis.confirmed} are rejected by networks not told of them."
     if not facts["samples"]["test"]:
         yield "There are no held-out images: what healing cost is only seen on training samples."
-    retained = int((~suspects.known).sum())
-    if suspects.estimate > retained // 3:
-        yield "So many suspects speak for a damaged network rather than for wrong labels."
+    for warning in warnings:
+        yield f"Warning: {escape(warning)}"

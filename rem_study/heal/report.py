@@ -118,12 +118,13 @@ QUALITIES = {
 }
 
 
-def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
+def report_lines(facts: Mapping[str, Any], source: Source, diagnosis: Diagnosis | None) -> list[str]:
     """The report for a terminal."""
     samples = facts["samples"]
     forgot = f"{samples['forget']} of {samples['train']} samples unlearned"
     lines = [f"{source or facts['method']}: {forgot} in {facts['seconds']:.1f} s"]
-    if facts["diagnosis"] is not None and facts["diagnosis"]["little_to_heal"]:
+    left_alone = diagnosis is not None and diagnosis.leaves_alone
+    if left_alone:
         lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
     if taken := samples["forget"] - facts["told"]:
         lines.append(f"{taken} of these are suspects, taken for known after the first round")
@@ -131,6 +132,8 @@ def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
     for name, told in QUALITIES.items():
         if name in facts:
             lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
+    if left_alone:
+        return lines
     found = facts["suspects"]
     lines.append(
         f"{'others likely corrupted':{width}}  {found['estimate']} of {samples['train'] - samples['forget']}"
@@ -159,8 +162,15 @@ def _score(value: float | None) -> str:
     return "broke" if value is None else f"{value:.3f}"
 
 
-def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
-    """What looks wrong with the input, though it could be healed."""
+def looks_damaged(healing: Healing, suspects: Suspects) -> bool:
+    """Whether there are so many suspects that it is likelier that healing damaged the network, where no held-out
+    accuracy says that it did not."""
+    return not suspects.believable and healing.kept_held_out < 1
+
+
+def find_warnings(healing: Healing, suspects: Suspects, suspecting: Healing) -> list[str]:
+    """What looks wrong with the input, though it could be healed. `suspecting` is the healing that the suspects are of:
+    the diagnosis' where the network was left alone."""
     told = []
     before = healing.before
     if before.retain_accuracy < _POOR:
@@ -176,7 +186,7 @@ def find_warnings(healing: Healing, suspects: Suspects) -> list[str]:
             f"healing cost {lost:.1%} of retain accuracy; if its own wrong labels cannot account for that, "
             "another configuration may do better (--tries with --best, or a lower lr)"
         )
-    if not suspects.believable:
+    if looks_damaged(suspecting, suspects):
         told.append(
             f"{suspects.estimate} of the retained samples are suspects, more than {MANY:.0%}: "
             "the healed network may be damaged, and the list no guide"

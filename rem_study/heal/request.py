@@ -17,7 +17,7 @@ from rem_study.heal.diagnosis import Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, Say, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
-from rem_study.heal.report import Candidate, Try, find_warnings, report_facts, report_lines
+from rem_study.heal.report import Candidate, Try, find_warnings, looks_damaged, report_facts, report_lines
 from rem_study.heal.suspects import Suspects, Witness, find_suspects, suspects_csv
 from rem_study.seeds import derive_seed
 from rem_study.spec import Configuration
@@ -73,7 +73,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     tried = attempts(request)
     case = _with_confirmed(request, read_case(request, data))
     examined, warnings = _examine(request, case, say)
-    if examined is not None and examined.diagnosis.little_to_heal:
+    if examined is not None and examined.diagnosis.leaves_alone:
         candidates = [_left_alone(examined, case)]
         suspects = examined.diagnosis.suspects
     else:
@@ -102,6 +102,8 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     diagnosis = None if examined is None else examined.diagnosis
     effects = measure_effects(case, healing, suspects)
     facts = report_facts(asked, kept, candidates, suspects, effects, diagnosis)
+    suspecting = examined.healing if examined is not None and examined.diagnosis.leaves_alone else healing
+    warnings += find_warnings(healing, suspects, suspecting)
     from rem_study.heal.page import page  # pandas and matplotlib take a second that wrong input need not wait for
 
     state = case.architecture.in_checkpoint(healing.network)
@@ -109,14 +111,13 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         (paths.output, encode_checkpoint(paths.output, case.architecture.checkpoint, state)),
         (paths.report, (json.dumps(facts, indent=2) + "\n").encode()),
         (paths.suspects, suspects_csv(suspects, case.names)),
-        (paths.page, page(facts, case, suspects, effects, diagnosis).encode(errors="backslashreplace")),
+        (paths.page, page(facts, case, suspects, effects, diagnosis, warnings).encode(errors="backslashreplace")),
     ):
         try:
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source)]
-    warnings += find_warnings(healing, suspects)
+    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source, diagnosis)]
     return HealOutcome(paths.output, paths.report, paths.page, paths.suspects, lines, warnings, list(case.notes))
 
 
@@ -141,7 +142,7 @@ def _examine(request: HealRequest, case: Case, say: Say) -> tuple[Examined | Non
 
 
 def _left_alone(examined: Examined, case: Case) -> Candidate:
-    """The network as it was given, where there is little to heal."""
+    """The network as it was given, where it is better left alone."""
     return Candidate(unchanged(examined.healing, case.architecture.network), case, round=1, erasure=1)
 
 
@@ -172,7 +173,8 @@ def _rounds(
         own += [witness(one.healing, case, case.ids) for one in healed]
         candidates += healed
         suspects = find_suspects([*before, *own], labels, known, told.doubt_before)
-        if number == request.rounds or not suspects.believable or not len(more := surest(suspects)):
+        more = surest(suspects)[: told.room]
+        if number == request.rounds or not len(more) or looks_damaged(healed[0].healing, suspects):
             break
         say(f"round {number + 1} of {request.rounds}: {len(more)} suspects are taken for known")
         case = replace(told, ids=joined(told.ids, more))

@@ -38,8 +38,8 @@ class Corrupted:
 
 
 @functools.lru_cache(maxsize=4)
-def corrupted_digits(corruption: str, seed: int = 0) -> Corrupted:
-    """Digits at 12 x 12, TRAIN for training, CORRUPTED of them by `corruption` (`none`: nothing is wrong)."""
+def corrupted_digits(corruption: str, seed: int = 0, count: int = CORRUPTED) -> Corrupted:
+    """Digits at 12 x 12, TRAIN for training, `count` of them by `corruption` (`none`: nothing is wrong)."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -52,14 +52,14 @@ def corrupted_digits(corruption: str, seed: int = 0) -> Corrupted:
     given, seen = clean.copy(), images[:TRAIN].copy()
     wrong = np.empty(0, np.int64)
     if corruption == "poison":
-        wrong = rng.permutation(np.flatnonzero(clean != 0))[:CORRUPTED]
+        wrong = rng.permutation(np.flatnonzero(clean != 0))[:count]
         given[wrong], seen[wrong, -3:, -3:] = 0, 255
     elif corruption == "interclass_confusion":
-        wrong = rng.permutation(np.flatnonzero(np.isin(clean, CLASSES)))[:CORRUPTED]
+        wrong = rng.permutation(np.flatnonzero(np.isin(clean, CLASSES)))[:count]
         given[wrong] = sum(CLASSES) - clean[wrong]
     elif corruption == "random_label":
-        wrong = rng.permutation(TRAIN)[:CORRUPTED]
-        given[wrong] = (clean[wrong] + rng.integers(1, 10, CORRUPTED)) % 10
+        wrong = rng.permutation(TRAIN)[:count]
+        given[wrong] = (clean[wrong] + rng.integers(1, 10, count)) % 10
     elif corruption != "none":
         raise ValueError(corruption)
     files = {"train_images": seen, "train_labels": given, "test_images": images[TRAIN:], "test_labels": labels[TRAIN:]}

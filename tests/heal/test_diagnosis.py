@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from doubles.corrupted import CORRUPTED, MODEL, Corrupted, corrupted_digits
+from doubles.corrupted import CORRUPTED, MODEL, TRAIN, Corrupted, corrupted_digits
 
 from rem_study.cli import main
 from rem_study.errors import UnlearningError
@@ -117,6 +117,19 @@ def test_without_a_half_that_can_be_heard_it_cannot_tell():
     listed = suspects(RANDOM, 10, 10)
     told = conclude(replace(listed, left_out=torch.zeros_like(listed.known)), 10, 10, 0.0, 1.0, ())
     assert told.unclear == ("no network healed from a half of the known samples keeps the rest",)
+    assert not told.wrecked and not told.leaves_alone
+
+
+def test_where_every_healing_wrecks_the_network_it_is_left_alone():
+    listed = suspects(RANDOM, 10, 10)
+    nobody_judges = replace(listed, left_out=torch.zeros_like(listed.known))
+    told = conclude(nobody_judges, 10, 10, 0.0, 0.4, ())
+    assert told.wrecked and told.leaves_alone and not told.little_to_heal and told.discovery_rate is None
+    assert told.facts()["wrecked"] and told.lines() == [
+        "every healing wrecks the network: it can't give up what was reported without the rest"
+    ]
+    assert not found(RANDOM, kept=0.4).wrecked  # a half kept it
+    assert found(RANDOM, confirmed=0).leaves_alone
 
 
 def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
@@ -355,6 +368,48 @@ def test_where_nothing_is_wrong_there_is_little_to_heal_and_nothing_is_harmed(tm
     assert all(torch.equal(before[name], after[name]) for name in before)
     told = run("diagnose", tmp_path, case, range(100, 120))
     assert "little to heal" in told.stdout
+
+
+def test_a_network_that_every_healing_wrecks_is_given_back_as_it_was(tmp_path):
+    """120 clean samples of a network with nothing wrong: by the defaults its held-out accuracy fell to a third."""
+    case = corrupted_digits("none")
+    told = run("heal", tmp_path, case, range(100, 220))
+    assert "every healing wrecks the network" in told.stdout and "nothing was unlearned" in told.stdout
+    assert "others likely corrupted" not in told.stdout
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["diagnosis"]["wrecked"] and report["retain_accuracy"]["after"] == report["retain_accuracy"]["before"]
+    before, after = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model.healed.pt"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    page = (tmp_path / "model.healed.report.html").read_text()
+    assert "every healing wrecks it, and nothing was changed" in page and "the list no guide" in page
+
+
+def test_half_of_all_labels_wrong_is_no_damage_where_held_out_images_say_so(tmp_path):
+    """600 of 1,200 random labels, 200 known: healing gives up a third of the retained samples' labels, rightly."""
+    case = corrupted_digits("random_label", count=600)
+    told = run("heal", tmp_path, case, case.wrong[:200], "--erasures", "1", "--rounds", "1")
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["retain_accuracy"]["after"] < 0.7 * report["retain_accuracy"]["before"]
+    assert report["test_accuracy"]["after"] > 1.3 * report["test_accuracy"]["before"]
+    assert 0.28 <= report["diagnosis"]["discovery_rate"] <= 0.40
+    assert report["suspects"]["estimate"] > 300 and "the list no guide" not in told.output
+
+
+def test_a_round_takes_no_more_for_known_than_heal_unlearns(tmp_path):
+    """560 of 1,200 are known, some 80 more are suspects: together more than half."""
+    case = corrupted_digits("random_label", count=640)
+    run("heal", tmp_path, case, case.wrong[:560], "--no-diagnosis", "--erasures", "1")
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["rounds"] == 2 and report["suspects"]["estimate"] > TRAIN // 2 - 560
+
+
+def test_what_is_kept_of_the_accuracy():
+    before = Quality(1.0, 1.0, None, 0.5)
+    healing = Healing(None, before, Quality(0.6, 0.0, None, 0.45), {}, 0, 0, 0.0, 1.0)
+    assert (healing.kept, healing.kept_held_out) == (pytest.approx(0.9), pytest.approx(0.9))
+    assert replace(healing, after=Quality(0.95, 0.0, None, 0.45)).kept == pytest.approx(0.95)
+    without = replace(healing, before=replace(before, test_accuracy=None), after=Quality(0.6, 0.0, None, None))
+    assert (without.kept, without.kept_held_out) == (pytest.approx(0.6), 0.0)
 
 
 def test_a_network_that_has_not_learnt_its_labels_cannot_be_diagnosed(tmp_path):
