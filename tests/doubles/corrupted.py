@@ -20,12 +20,31 @@ TRAIN, TEST, CORRUPTED, CLASSES = 1200, 300, 48, (3, 5)
 
 @dataclass(frozen=True)
 class Corrupted:
-    """`wrong`: ids of the corrupted samples; `clean`: the true labels of all training samples."""
+    """`wrong`: ids of the corrupted samples; `clean`: the true labels of all training samples; `width`: of the
+    ResNet-9; `augment`: whether it was trained on shifted and flipped images."""
 
     state: dict[str, torch.Tensor]
     files: dict[str, np.ndarray]
     wrong: np.ndarray
     clean: np.ndarray
+    width: float = 0.125
+    augment: bool = False
+
+    @property
+    def model(self) -> str:
+        """As `--model` takes it."""
+        return f"{{name: resnet9, width: {self.width}}}"
+
+    def data(self, folder: Path) -> str:
+        """As `--data` takes it, the files being in `folder`."""
+        return f"{{name: npz, root: {folder / 'data.npz'}, augment: {str(self.augment).lower()}}}"
+
+    def network(self, state: dict[str, torch.Tensor]) -> ResNet9:
+        """With these weights, in evaluation mode."""
+        images = self.files["train_images"]
+        built = ResNet9(1 if images.ndim == 3 else images.shape[3], 10, self.width)
+        built.load_state_dict(state)
+        return built.eval()
 
     def write(self, folder: Path, known: np.ndarray) -> tuple[str, ...]:
         """model.pt, data.npz and known.csv; the arguments of `heal` and `diagnose` that name them."""
@@ -34,7 +53,7 @@ class Corrupted:
         (folder / "known.csv").write_text("id\n" + "\n".join(map(str, known)))
         places = {"--data": "data.npz", "--ids": "known.csv"}
         named = [part for option, file in places.items() for part in (option, str(folder / file))]
-        return (str(folder / "model.pt"), "--model", MODEL, *named, *MOMENTS)
+        return (str(folder / "model.pt"), "--model", self.model, *named, *MOMENTS)
 
 
 @functools.lru_cache(maxsize=4)
@@ -49,7 +68,17 @@ def corrupted_digits(corruption: str, seed: int = 0, count: int = CORRUPTED) -> 
     images[:, 2:10, 2:10] = np.round(data.images[order] * (255 / 16))
     labels = data.target[order].astype(np.int64)
     clean = labels[:TRAIN].copy()
-    given, seen = clean.copy(), images[:TRAIN].copy()
+    seen, given, wrong = corrupt(images[:TRAIN], clean, corruption, count, rng)
+    files = {"train_images": seen, "train_labels": given, "test_images": images[TRAIN:], "test_labels": labels[TRAIN:]}
+    return Corrupted(_trained(seen, given, seed), files, wrong, clean)
+
+
+def corrupt(
+    images: np.ndarray, clean: np.ndarray, corruption: str, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, uint8 (N, H, W) or (N, H, W, C), and labels, int64 (N,), of which `count` are corrupted; and the ids of
+    these."""
+    seen, given = images.copy(), clean.copy()
     wrong = np.empty(0, np.int64)
     if corruption == "poison":
         wrong = rng.permutation(np.flatnonzero(clean != 0))[:count]
@@ -58,17 +87,18 @@ def corrupted_digits(corruption: str, seed: int = 0, count: int = CORRUPTED) -> 
         wrong = rng.permutation(np.flatnonzero(np.isin(clean, CLASSES)))[:count]
         given[wrong] = sum(CLASSES) - clean[wrong]
     elif corruption == "random_label":
-        wrong = rng.permutation(TRAIN)[:count]
+        wrong = rng.permutation(len(clean))[:count]
         given[wrong] = (clean[wrong] + rng.integers(1, 10, count)) % 10
     elif corruption != "none":
         raise ValueError(corruption)
-    files = {"train_images": seen, "train_labels": given, "test_images": images[TRAIN:], "test_labels": labels[TRAIN:]}
-    return Corrupted(_trained(seen, given, seed), files, wrong, clean)
+    return seen, given, wrong
 
 
 def as_trained(images: np.ndarray) -> torch.Tensor:
-    """float32 (N, 1, H, W), normalised as MOMENTS say."""
-    return (torch.from_numpy(images).float()[:, None] / 255 - 0.5) / 0.5
+    """float32 (N, C, H, W), normalised as MOMENTS say, from uint8 (N, H, W) or (N, H, W, C)."""
+    pixels = torch.from_numpy(images).float()
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return (pixels / 255 - 0.5) / 0.5
 
 
 def train_plainly(
