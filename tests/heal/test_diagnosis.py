@@ -371,7 +371,7 @@ def test_where_nothing_is_wrong_there_is_little_to_heal_and_nothing_is_harmed(tm
 
 
 def test_a_network_that_every_healing_wrecks_is_given_back_as_it_was(tmp_path):
-    """120 clean samples of a network with nothing wrong: by the defaults its held-out accuracy fell to a third."""
+    """120 clean samples of a network with nothing wrong: by the defaults its held-out accuracy falls by half."""
     case = corrupted_digits("none")
     told = run("heal", tmp_path, case, range(100, 220))
     assert "every healing wrecks the network" in told.stdout and "nothing was unlearned" in told.stdout
