@@ -25,20 +25,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prevalence:
-    """How many of the other samples can be corrupted: an estimate and its range, of counting errors alone.
-
-    Attributes:
-        exceeded: more of them are doubted than can be corrupted.
-    """
+    """How many of the other samples are corrupted: an estimate and its range, of counting errors alone."""
 
     estimate: float
     low: float
     high: float
-    exceeded: bool
 
 
-def bound(known: Tensor, others: Tensor) -> Prevalence | None:
-    """How many of `others` can be corrupted; None where no known sample is doubted, which bounds nothing.
+def excess(known: Tensor, others: Tensor) -> Prevalence | None:
+    """How many of `others` are corrupted, where more of them are doubted than can be.
+
+    None where as many may be corrupted as are doubted, so that there is no sign of clean samples among those.
 
     Args:
         known: float (n,), the doubt of known corrupted samples, each by a network that was not told of it;
@@ -54,10 +51,9 @@ def bound(known: Tensor, others: Tensor) -> Prevalence | None:
         highest = np.where(least_share > 0, most / least_share, np.inf)
         lowest = np.where(most_share > 0, least / most_share, np.inf)
     best = int(highest.argmin())
-    if not caught[best]:
+    if highest[best] >= lowest[0]:
         return None
-    low, high = float(lowest[best]), float(highest[best])
-    return Prevalence(float(doubted[best] / caught[best] * len(of_known)), low, high, high < lowest[0])
+    return Prevalence(float(doubted[best] / caught[best] * len(of_known)), float(lowest[best]), float(highest[best]))
 
 
 def _above(scores: Floats, thresholds: Floats) -> Floats:

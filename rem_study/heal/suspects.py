@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rem_study.heal.kinds import Common, in_common
 from rem_study.heal.names import Names
-from rem_study.heal.prevalence import Prevalence, bound
+from rem_study.heal.prevalence import Prevalence, excess
 from rem_study.shown import in_a_cell
 from rem_study.unlearning.suspicion import doubt
 
@@ -105,9 +105,7 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     (`Common.has`): a network that healing has hurt doubts others too. Its range allows for the spread of that number
     among single witnesses, and for twice its square root, as of a count. Where those witnesses that were not told of
     some known samples doubt more than can be corrupted by how many of these they doubt, it is what can be
-    (`prevalence.bound`): a network that mistakes many images doubts clean ones. Where it rejected more of them before
-    healing than counting errors are, nobody can tell its mistakes from corruption that it had not learnt, and the lower
-    end of the range is that of what can be corrupted.
+    (`prevalence.excess`): a network that mistakes many images doubts clean ones.
 
     Args:
         witnesses: at least one.
@@ -136,12 +134,8 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     possible = ~is_known & like_known
     estimate, low, high = _estimate(witnesses, doubts, rejected, possible)
     judged = is_known & ~told.all(0)
-    if found := _prevalence(doubts, told, weights, judged, like_known, possible):
-        mistaken = int((rejected & (before > 0))[possible].sum())
-        if found.exceeded:
-            estimate, low, high = min(estimate, round(found.estimate)), math.floor(found.low), math.ceil(found.high)
-        elif mistaken > _slack(estimate):
-            low = min(low, math.floor(found.low))
+    if found := _excess(doubts, told, weights, judged, like_known, possible):
+        estimate, low, high = min(estimate, round(found.estimate)), math.floor(found.low), math.ceil(found.high)
     return Suspects(
         ids=order,
         given=labels[order],
@@ -173,19 +167,14 @@ def _estimate(witnesses: Sequence[Witness], doubts: Tensor, rejected: Tensor, po
     singly = [
         int((row[possible] > 0).sum()) for row, one in zip(doubts, witnesses, strict=True) if len(one.forgot) == most
     ]
-    slack = _slack(estimate)
+    slack = 2 * math.sqrt(max(1, estimate))
     return estimate, max(0, math.floor(min([*singly, estimate - slack]))), math.ceil(max([*singly, estimate + slack]))
 
 
-def _slack(count: int) -> float:
-    """What a count may be off by for its own errors: twice its square root."""
-    return 2 * math.sqrt(max(1, count))
-
-
-def _prevalence(
+def _excess(
     doubts: Tensor, told: Tensor, weights: Tensor, judged: Tensor, like_known: Tensor, possible: Tensor
 ) -> Prevalence | None:
-    """What `prevalence.bound` says of the `judged` known samples and the `possible` others, each seen by one of the
+    """What `prevalence.excess` says of the `judged` known samples and the `possible` others, each seen by one of the
     witnesses that judge known samples: by one, since what several say together has another spread.
 
     Args:
@@ -200,7 +189,7 @@ def _prevalence(
     turn = torch.arange(doubts.shape[1]) % heard.sum(0).clamp(min=1)
     place = ((heard.cumsum(0) == turn + 1) & heard).int().argmax(0)
     by_one = torch.where(heard.any(0), doubts.gather(0, place[None]).squeeze(0).double(), by_all)
-    return bound(torch.where(like_known, by_one, -math.inf)[judged], by_one[possible])
+    return excess(torch.where(like_known, by_one, -math.inf)[judged], by_one[possible])
 
 
 def suspects_csv(suspects: Suspects, names: Names) -> bytes:

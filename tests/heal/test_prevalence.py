@@ -8,14 +8,8 @@ import torch
 from scipy.stats import binomtest, poisson
 
 from rem_study.heal import prevalence
-from rem_study.heal.prevalence import Prevalence, bound
+from rem_study.heal.prevalence import excess
 from rem_study.heal.suspects import Witness, find_suspects
-
-
-def excess(known: torch.Tensor, others: torch.Tensor) -> Prevalence | None:
-    """The bound where more are doubted than can be corrupted."""
-    found = bound(known, others)
-    return found if found is not None and found.exceeded else None
 
 
 def mixture(seed: int, known: int, corrupted: int, clean: int, mistaken: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,13 +37,7 @@ def test_where_no_clean_sample_is_doubted_there_is_no_excess(known):
     assert [excess(*mixture(seed, known, 180, 10_000, mistaken=0.0)) for seed in range(20)] == [None] * 20
 
 
-def test_where_all_that_is_doubted_may_be_corrupted_the_bound_holds_the_truth_all_the_same():
-    found = [bound(*mixture(seed, 60, 140, 10_000, mistaken=0.0)) for seed in range(20)]
-    assert sum(one.low <= 140 <= one.high for one in found) >= 18
-
-
 def test_known_samples_that_nobody_doubts_bound_nothing():
-    assert bound(torch.full((20,), -1.0), torch.ones(100)) is None
     assert excess(torch.full((20,), -1.0), torch.ones(100)) is None
     assert excess(torch.ones(20), torch.full((100,), -1.0)) is None
 
@@ -92,22 +80,6 @@ def test_suspects_are_no_more_than_can_be_corrupted():
     assert int(found.suspect.sum()) == found.estimate
     nobody_judges = find_suspects(witnesses[:1], labels, ids, before)
     assert nobody_judges.estimate == int((others > 0).sum())
-
-
-@pytest.mark.parametrize("mistaken", [0, 20, 40])
-def test_what_the_network_rejected_before_healing_may_be_its_mistakes(mistaken):
-    """140 others are doubted, which may all be corrupted: 24 of them are within counting errors."""
-    known, others = mixture(0, 60, 140, 10_000, mistaken=0.0)
-    doubts, ids = torch.cat([known, others]), torch.arange(60)
-    witnesses = [doubting(doubts, told) for told in (ids, ids[:30], ids[30:])]
-    before = torch.full((len(doubts),), -1.0)
-    before[60 + (others > 0).nonzero().squeeze(1)[:mistaken]] = 1.0
-    found = find_suspects(witnesses, torch.zeros(len(doubts), dtype=torch.int64), ids, before)
-    spared = find_suspects(witnesses, torch.zeros(len(doubts), dtype=torch.int64), ids, torch.full_like(before, -1.0))
-    can_be = bound(known, others)
-    assert not can_be.exceeded and can_be.low < spared.low
-    assert (found.estimate, found.high) == (spared.estimate, spared.high)
-    assert found.low == (int(can_be.low) if mistaken > 24 else spared.low)
 
 
 def test_samples_that_the_only_judge_was_told_of_count_as_the_others_see_them():
