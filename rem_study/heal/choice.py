@@ -60,6 +60,12 @@ class Choice:
         """Whether nothing says what the case is, nor what is to be run."""
         return self.config is None and self.cell is None and self.corruption is None and self.discovery_rate is None
 
+    @property
+    def is_default(self) -> bool:
+        """Whether REM's own defaults are to be run."""
+        changed = self.config or self.best or self.space or self.overrides
+        return self.method == "rem" and not changed
+
 
 def load_choice_space(choice: Choice) -> SearchSpace:
     """The search space that configurations must lie in. Raises InputError."""

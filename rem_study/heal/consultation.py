@@ -31,7 +31,7 @@ def diagnose_checkpoint(request: DiagnoseRequest, say: Say = lambda line: None) 
     case = read_case(request, data_spec(request.data))
     diagnosis = diagnose(case, say=say).diagnosis
     lines = [*(f"note: {note}" for note in case.notes), *diagnosis.lines()]
-    if request.best is not None and not diagnosis.leaves_alone:
+    if request.best is not None and not diagnosis.little_to_heal:
         source, _ = (diagnosed_attempts(choice, diagnosis, case.recipe.optimizer) or otherwise)[0]
         lines.append(f"what serves it                       {source}")
     return lines

@@ -18,7 +18,7 @@
 It can't tell the rate where healing wrecks the network (less than LEAST_KEPT of the accuracy is left; a half
 that does so is not heard), and where a share of less than LEAST_CONFIRMED is confirmed. Where it is at most
 LITTLE_CONFIRMED and the carry-over less than LEAST_SHARED, there is little to heal: what was reported looks like the
-rest. Where every healing wrecks the network, it cannot be healed: to give up what was reported, it has to give up the
+rest. Where every healing wrecks the network, REM can't heal it: to give up what was reported, it has to give up the
 rest, too. A half of a handful of known samples often confirms none of the others, though:
 
 - Of a trigger, the carry-over shows that they share something all the same; then the kind is told by the labels alone.
@@ -104,15 +104,10 @@ class Diagnosis:
     little_to_heal: bool
     wrecked: bool
 
-    @property
-    def leaves_alone(self) -> bool:
-        """Whether the network is better left as it is."""
-        return self.little_to_heal or self.wrecked
-
     def lines(self) -> list[str]:
         """For a terminal."""
         if self.wrecked:
-            return ["every healing wrecks the network: it can't give up what was reported without the rest"]
+            return ["every healing by REM wrecks the network: it can't give up what was reported without the rest"]
         told = [f"known samples confirmed by the rest  {self.confirmed} of {self.judged}"]
         if self.little_to_heal:
             return [*told, "little to heal: the samples that were reported look like the rest", *self.unclear]

@@ -43,7 +43,7 @@ def page(
     title = f"Healing of {facts['checkpoint']}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *(f'<p class="summary">{sentence}</p>' for sentence in _summary(facts, suspects, effects, diagnosis)),
+        *(f'<p class="summary">{sentence}</p>' for sentence in _summary(facts, suspects, effects)),
         "<h2>Before and after</h2>",
         _qualities(facts),
         *_diagnosis(diagnosis),
@@ -60,14 +60,12 @@ def page(
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
 
 
-def _summary(
-    facts: Mapping[str, Any], suspects: Suspects, effects: Effects, diagnosis: Diagnosis | None
-) -> Iterator[str]:
+def _summary(facts: Mapping[str, Any], suspects: Suspects, effects: Effects) -> Iterator[str]:
     samples = facts["samples"]
     known = f"{facts['told']} of {samples['train']:,} training samples were said to have wrong labels"
-    if diagnosis is not None and diagnosis.leaves_alone:
+    if facts["left_alone"]:
         why = "they look like all the others: there is little to heal"
-        if diagnosis.wrecked:
+        if facts["diagnosis"]["wrecked"]:
             why = "the network can't give them up without the others: every healing wrecks it"
         yield f"{known}, but {why}, and nothing was changed."
         return

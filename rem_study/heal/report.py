@@ -118,13 +118,12 @@ QUALITIES = {
 }
 
 
-def report_lines(facts: Mapping[str, Any], source: Source, diagnosis: Diagnosis | None) -> list[str]:
+def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
     """The report for a terminal."""
     samples = facts["samples"]
     forgot = f"{samples['forget']} of {samples['train']} samples unlearned"
     lines = [f"{source or facts['method']}: {forgot} in {facts['seconds']:.1f} s"]
-    left_alone = diagnosis is not None and diagnosis.leaves_alone
-    if left_alone:
+    if facts["left_alone"]:
         lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
     if taken := samples["forget"] - facts["told"]:
         lines.append(f"{taken} of these are suspects, taken for known after the first round")
@@ -132,7 +131,7 @@ def report_lines(facts: Mapping[str, Any], source: Source, diagnosis: Diagnosis 
     for name, told in QUALITIES.items():
         if name in facts:
             lines.append(f"{told:{width}}  {facts[name]['before']:.3f} -> {facts[name]['after']:.3f}")
-    if left_alone:
+    if facts["left_alone"]:
         return lines
     found = facts["suspects"]
     lines.append(

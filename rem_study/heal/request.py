@@ -13,7 +13,7 @@ from rem_study.heal.again import joined, read_confirmed, surest
 from rem_study.heal.agreement import agreement, consensus
 from rem_study.heal.checkpoint import encode_checkpoint, require_format
 from rem_study.heal.choice import Attempt, Choice, OfAKind, attempts, diagnosed_attempts, load_choice_space
-from rem_study.heal.diagnosis import Examined, diagnose, witness
+from rem_study.heal.diagnosis import Diagnosis, Examined, diagnose, witness
 from rem_study.heal.effects import measure_effects
 from rem_study.heal.healing import Healing, Say, heal, unchanged
 from rem_study.heal.inputs import Case, Given, data_spec, read_case
@@ -73,7 +73,8 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
     tried = attempts(request)
     case = _with_confirmed(request, read_case(request, data))
     examined, warnings = _examine(request, case, say)
-    if examined is not None and examined.diagnosis.leaves_alone:
+    left_alone = examined is not None and _better_left(request, examined.diagnosis)
+    if examined is not None and left_alone:
         candidates = [_left_alone(examined, case)]
         suspects = examined.diagnosis.suspects
     else:
@@ -98,11 +99,11 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    asked |= {"told": len(candidates[0].case.ids), "rounds": candidates[-1].round}
+    asked |= {"told": len(candidates[0].case.ids), "rounds": candidates[-1].round, "left_alone": left_alone}
     diagnosis = None if examined is None else examined.diagnosis
     effects = measure_effects(case, healing, suspects)
     facts = report_facts(asked, kept, candidates, suspects, effects, diagnosis)
-    suspecting = examined.healing if examined is not None and examined.diagnosis.leaves_alone else healing
+    suspecting = examined.healing if examined is not None and left_alone else healing
     warnings += find_warnings(healing, suspects, suspecting)
     from rem_study.heal.page import page  # pandas and matplotlib take a second that wrong input need not wait for
 
@@ -117,7 +118,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
             write_atomically(path, content)
         except OSError as error:
             raise InputError(f"--output: {path}: cannot be written ({error.strerror})") from None
-    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source, diagnosis)]
+    lines = [*(diagnosis.lines() if diagnosis else []), *report_lines(facts, kept.source)]
     return HealOutcome(paths.output, paths.report, paths.page, paths.suspects, lines, warnings, list(case.notes))
 
 
@@ -139,6 +140,11 @@ def _examine(request: HealRequest, case: Case, say: Say) -> tuple[Examined | Non
         return diagnose(case, say=say), []
     except (InputError, UnlearningError) as error:
         return None, [f"no diagnosis: {error}"]
+
+
+def _better_left(request: HealRequest, diagnosis: Diagnosis) -> bool:
+    """Whether the network is better left as it is: there is little to heal, or what is to be run is what wrecks it."""
+    return diagnosis.little_to_heal or (diagnosis.wrecked and request.is_default)
 
 
 def _left_alone(examined: Examined, case: Case) -> Candidate:

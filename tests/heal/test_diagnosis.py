@@ -117,19 +117,18 @@ def test_without_a_half_that_can_be_heard_it_cannot_tell():
     listed = suspects(RANDOM, 10, 10)
     told = conclude(replace(listed, left_out=torch.zeros_like(listed.known)), 10, 10, 0.0, 1.0, ())
     assert told.unclear == ("no network healed from a half of the known samples keeps the rest",)
-    assert not told.wrecked and not told.leaves_alone
+    assert not told.wrecked
 
 
-def test_where_every_healing_wrecks_the_network_it_is_left_alone():
+def test_where_every_healing_wrecks_the_network_it_says_so():
     listed = suspects(RANDOM, 10, 10)
     nobody_judges = replace(listed, left_out=torch.zeros_like(listed.known))
     told = conclude(nobody_judges, 10, 10, 0.0, 0.4, ())
-    assert told.wrecked and told.leaves_alone and not told.little_to_heal and told.discovery_rate is None
+    assert told.wrecked and not told.little_to_heal and told.discovery_rate is None
     assert told.facts()["wrecked"] and told.lines() == [
-        "every healing wrecks the network: it can't give up what was reported without the rest"
+        "every healing by REM wrecks the network: it can't give up what was reported without the rest"
     ]
     assert not found(RANDOM, kept=0.4).wrecked  # a half kept it
-    assert found(RANDOM, confirmed=0).leaves_alone
 
 
 def test_the_nearest_cell_of_a_best_yaml_serves_a_diagnosis(tmp_path):
@@ -362,7 +361,7 @@ def test_where_nothing_is_wrong_there_is_little_to_heal_and_nothing_is_harmed(tm
     told = run("heal", tmp_path, case, range(100, 120))
     assert "little to heal" in told.stdout
     report = json.loads((tmp_path / "model.healed.report.json").read_text())
-    assert report["diagnosis"]["little_to_heal"]
+    assert report["diagnosis"]["little_to_heal"] and report["left_alone"]
     assert report["test_accuracy"]["after"] == report["test_accuracy"]["before"]
     before, after = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model.healed.pt"))
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -374,14 +373,39 @@ def test_a_network_that_every_healing_wrecks_is_given_back_as_it_was(tmp_path):
     """120 clean samples of a network with nothing wrong: by the defaults its held-out accuracy falls by half."""
     case = corrupted_digits("none")
     told = run("heal", tmp_path, case, range(100, 220))
-    assert "every healing wrecks the network" in told.stdout and "nothing was unlearned" in told.stdout
+    assert "every healing by REM wrecks the network" in told.stdout and "nothing was unlearned" in told.stdout
     assert "others likely corrupted" not in told.stdout
     report = json.loads((tmp_path / "model.healed.report.json").read_text())
-    assert report["diagnosis"]["wrecked"] and report["retain_accuracy"]["after"] == report["retain_accuracy"]["before"]
+    assert report["left_alone"] and report["diagnosis"]["wrecked"]
+    assert report["retain_accuracy"]["after"] == report["retain_accuracy"]["before"]
     before, after = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model.healed.pt"))
     assert all(torch.equal(before[name], after[name]) for name in before)
     page = (tmp_path / "model.healed.report.html").read_text()
     assert "every healing wrecks it, and nothing was changed" in page and "the list no guide" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "default"),
+    [
+        ({}, True),
+        ({"method": "npo"}, False),
+        ({"overrides": ("lr=0.001",)}, False),
+        ({"best": Path("best.yaml")}, False),
+        ({"config": Path("mine.yaml")}, False),
+        ({"space": Path("space.yaml")}, False),
+    ],
+)
+def test_what_wrecks_a_network_by_rems_defaults_may_not_by_what_is_asked_for(given, default):
+    assert Choice(**given).is_default == default
+
+
+def test_a_method_that_is_asked_for_runs_though_rem_wrecks_the_network(tmp_path):
+    case = corrupted_digits("none")
+    quick = ("--set", "passes=1", "--erasures", "1", "--rounds", "1")
+    told = run("heal", tmp_path, case, range(100, 220), "--method", "ascent", *quick)
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert "every healing by REM wrecks the network" in told.stdout and not report["left_alone"]
+    assert "nothing was unlearned" not in told.stdout and report["sample_passes"] > 0
 
 
 def test_half_of_all_labels_wrong_is_no_damage_where_held_out_images_say_so(tmp_path):
