@@ -170,17 +170,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--corruptions", nargs="+", choices=CORRUPTIONS, default=CORRUPTIONS)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
-    parser.add_argument("--best", type=Path, default=ROOT / "docs" / "results" / "digits-best.yaml")
+    parser.add_argument("--best", type=Path, help="of digits; default: docs/results/digits-best.yaml")
     parser.add_argument("--images", choices=["digits", *PHOTOGRAPHS], default="digits")
     parser.add_argument("--root", type=Path, default=Path("data"))
     arguments = parser.parse_args()
+    best = arguments.best
+    if arguments.images == "digits":
+        best = best or ROOT / "docs" / "results" / "digits-best.yaml"
+    elif best is not None:
+        parser.error("--best: is for digits alone")
 
     def made(corruption: str, seed: int) -> Corrupted:
         if arguments.images == "digits":
             return corrupted_digits(corruption, seed)
         return corrupted_photographs(arguments.images, arguments.root, corruption, seed)
 
-    best = arguments.best if arguments.images == "digits" else None
     print(machine(), flush=True)
     lines = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     done = {(line["corruption"], line["rate"], line["seed"]) for line in lines}
