@@ -21,10 +21,12 @@ def flush(
     optimizer: torch.optim.Optimizer,
     stop_accuracy: float,
     limit: int,
+    max_grad_norm: float = 0.0,
 ) -> tuple[int, int]:
     """Go down `loss` over the forget set until its accuracy on the wrong labels is at most `stop_accuracy`.
 
-    The accuracy is that of `network` in evaluation mode, looked at before every pass; `limit` bounds the passes.
+    The accuracy is that of `network` in evaluation mode, looked at before every pass; `limit` bounds the passes, and
+    `max_grad_norm` the gradients (see `train_epoch`).
 
     Returns:
         passes over the forget set, and sample passes.
@@ -32,6 +34,6 @@ def flush(
     passes = samples = 0
     while passes < limit and given_label_accuracy(network, task.data, task.forget_ids) > stop_accuracy:
         network.train()
-        samples += train_epoch(batches, loss, optimizer)
+        samples += train_epoch(batches, loss, optimizer, max_grad_norm=max_grad_norm)
         passes += 1
     return passes, samples

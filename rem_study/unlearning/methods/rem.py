@@ -28,6 +28,9 @@ rate falls from epoch to epoch (`final_lr: 1` for not); step 3.2 passes only a p
 (`remove_company: 8192` for the whole), holds theta 1 on it (`retain_weight: 0`, `small_loss_weight: 0` and
 `proportion_weight: 0` for not) and is the weaker the more batches an epoch has (`remove_steps: 100000` for not).
 
+Ascent has no bound, and wrecks a network without batch norm: there its gradients are clipped to ASCENT_SHARE of the
+weights' norm (ours; after adaptive gradient clipping, Brock et al., arXiv 2102.06171, section 4).
+
 Ablations by configuration: `redirect_weight: 0` and `remove_weight: 0` leave out 3.1 and 3.2; `forget_mask: own`
 shares no mask, and `ideal` has every corrupted sample share it, undiscovered ones included, which takes knowledge that
 nobody has.
@@ -54,6 +57,7 @@ from rem_study.data.transfer import send
 from rem_study.errors import UnlearningError
 from rem_study.models import ExpandedNetwork, SplitNetwork, evaluating, select_sites
 from rem_study.models.masks import SHARED_ID, EraseMode, Initialisation
+from rem_study.models.path_statistics import batch_norms
 from rem_study.seeds import generator
 from rem_study.training import given_label_accuracy, predict, scale_momentum, train_epoch
 from rem_study.training.evaluation import BATCH
@@ -70,6 +74,7 @@ from rem_study.unlearning.task import Predict, Unlearned, UnlearningTask, frozen
 
 MMD_SAMPLES = 16  # forget samples whose mean output is compared, drawn anew at each step
 STATISTICS_SAMPLES = 2048  # that the statistics of theta 1 are estimated on after each epoch
+ASCENT_SHARE = 0.5  # of the weights' norm, which bounds an ascending gradient where no batch norm does (ours)
 ACCURACY_FLOOR = 0.2  # of the checkpoint rule: forgetting below it earns nothing (released code)
 
 
@@ -179,7 +184,8 @@ def unlearn(
     task.observe(_paths(task, expanded, masks, shared_mask))
     for epoch in range(epochs):
         # 2. Flush.
-        passes, taken = flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit)
+        bound = _ascent_bound(expanded) if flush_loss == "ascent" else 0.0
+        passes, taken = flush(task, expanded, forget_batches, forgetting, optimizer, stop_accuracy, flush_limit, bound)
         samples += taken
         if passes and flush_momentum != 1:
             scale_momentum(optimizer, flush_momentum)
@@ -260,6 +266,14 @@ def _with_new_channels(
     if initialisation == "zero" and task.network.silent:
         task.network.clear_outgoing()
     return task.network
+
+
+def _ascent_bound(network: nn.Module) -> float:
+    """What an ascending gradient's norm may be, as `max_grad_norm`: ASCENT_SHARE of the weights' where `network` has no
+    batch norm."""
+    if batch_norms(network):
+        return 0.0
+    return ASCENT_SHARE * nn.utils.get_total_norm(p.detach() for p in network.parameters() if p.requires_grad).item()
 
 
 def _fade(left: int, fading: int) -> float:
