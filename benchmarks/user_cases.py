@@ -4,12 +4,13 @@ For each corruption, discovery rate and seed: a ResNet-9 of an eighth of the wid
 of which 48 are corrupted (tests/doubles/corrupted.py: none of rem_study's code but the architecture); files as a user
 has them; then
 
-- `blind`: heal without --corruption and --discovery-rate, which diagnoses first;
-- `told`: heal told both, so that nothing is diagnosed;
-- `once`: told both, in one round instead of two;
+- `default`: heal told nothing but the known samples, as it does unasked;
+- `blind`: the same with --best, a study's configurations, of which the diagnosis says the cell;
+- `told`: with --best, told corruption and discovery rate, so that nothing is diagnosed;
+- `once`: told both, in one round instead of two.
 
-each with --best. With `--images cifar10` or `fashion_mnist`, whose files are in `--root`, networks at another scale
-(benchmarks/plain_networks.py) instead, `blind` alone and by the defaults: no best.yaml is theirs. Healed: share of all
+With `--images cifar10` or `fashion_mnist`, whose files are in `--root`, networks at another scale
+(benchmarks/plain_networks.py) instead, and `default` alone: no best.yaml is theirs. Healed: share of all
 corrupted samples, known or not, that the healed network gives their clean label; utility: accuracy on held-out images;
 found: average precision, and recall at precision 0.9, of the list of suspects; counted: how many others the diagnosis
 estimates to be corrupted, and how many are.
@@ -47,6 +48,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from doubles.corrupted import Corrupted, as_trained, corrupted_digits
 
 CORRUPTIONS = ("random_label", "interclass_confusion", "poison")
+OUTCOMES = ("original", "default", "blind", "told", "once")
 FACTOR = 1.5
 """A discovery rate within this factor of the true one counts as found."""
 
@@ -77,7 +79,7 @@ def measured(network: Corrupted, known: np.ndarray, healed: Path, suspects: Path
 
 
 def case(network: Corrupted, corruption: str, rate: float, seed: int, best: Path | None) -> Line:
-    """One line of the file; without a `best`, `blind` alone."""
+    """One line of the file; without a `best`, `default` alone."""
     known = network.wrong[: round(rate * len(network.wrong))]
     line: Line = {
         "corruption": corruption,
@@ -93,14 +95,15 @@ def case(network: Corrupted, corruption: str, rate: float, seed: int, best: Path
         given = (folder / "model.pt", network.model, network.data(folder), folder / "known.csv")
 
         def outcome(**options: Any) -> tuple[Line, Line]:
-            written = heal_checkpoint(HealRequest(*given, mean=(0.5,), std=(0.5,), best=best, force=True, **options))
+            written = heal_checkpoint(HealRequest(*given, mean=(0.5,), std=(0.5,), force=True, **options))
             report = json.loads(written.report.read_text())
             return measured(network, known, written.output, written.suspects), report
 
-        told: dict[str, Any] = {"corruption": corruption, "discovery_rate": rate}
-        line["blind"], report = outcome()
+        line["default"], report = outcome()
         line["diagnosis"] = report["diagnosis"]
         if best is not None:
+            told: dict[str, Any] = {"best": best, "corruption": corruption, "discovery_rate": rate}
+            line["blind"], _ = outcome(best=best)
             line["told"], _ = outcome(**told)
             line["once"], _ = outcome(**told, rounds=1)
     return line
@@ -119,8 +122,8 @@ def product(outcome: Line) -> float:
 
 def show(lines: Sequence[Line]) -> None:
     """The summary: each corruption and discovery rate, and all of them."""
-    heads = ["corruption", "discovery", "cases", "rate within 1.5", "kind right", "counted", "original"]
-    print(f"| {' | '.join([*heads, 'blind', 'told', 'once', 'found, blind', 'found, once'])} |\n|{'---|' * 12}")
+    heads = ["corruption", "discovery", "cases", "rate within 1.5", "kind right", "counted", *OUTCOMES]
+    print(f"| {' | '.join([*heads, 'found, default', 'found, once'])} |\n|{'---|' * (len(heads) + 2)}")
     groups = sorted(
         {(line["corruption"], line["rate"]) for line in lines}, key=lambda key: (CORRUPTIONS.index(key[0]), key[1])
     )
@@ -131,10 +134,11 @@ def show(lines: Sequence[Line]) -> None:
             f"{rate:g}",
         )
     row(lines, "all", "")
-    differences = [product(line["blind"]) - product(line["told"]) for line in lines if "told" in line]
-    spread = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    if differences:
-        print(f"\nutility x healed, blind less told: {statistics.fmean(differences):+.3f} +- {spread:.3f}")
+    for kind in ("blind", "told"):
+        differences = [product(line["default"]) - product(line[kind]) for line in lines if kind in line]
+        spread = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+        if differences:
+            print(f"\nutility x healed, default less {kind}: {statistics.fmean(differences):+.3f} +- {spread:.3f}")
     for line in lines:
         if not within(line) or line["diagnosis"]["kind"] != line["corruption"]:
             diagnosis = line["diagnosis"]
@@ -160,7 +164,7 @@ def row(lines: Sequence[Line], corruption: str, rate: str) -> None:
     )
     counted = statistics.fmean(line["diagnosis"]["suspects"]["estimate"] for line in lines)
     others = statistics.fmean(line["corrupted"] - line["known"] for line in lines)
-    outcomes = " | ".join([*map(mean, ("original", "blind", "told", "once")), found("blind"), found("once")])
+    outcomes = " | ".join([*map(mean, OUTCOMES), found("default"), found("once")])
     print(f"| {corruption} | {rate} | {len(lines)} | {rates} | {kinds} | {counted:.0f} for {others:.0f} | {outcomes} |")
 
 

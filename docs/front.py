@@ -3,9 +3,8 @@
     python docs/front.py [docs/front.png]
 
 A ResNet-9 that plain PyTorch trained on 1,200 digits, 48 of them under a label drawn at random
-(tests/doubles/corrupted.py); 14 of the 48 are known; healed in two rounds with the
-configuration that docs/results/digits-best.yaml has for what `heal` finds out. The pictures are of samples that nobody
-named.
+(tests/doubles/corrupted.py); 14 of the 48 are known; healed as `rem-study heal` does unasked. The pictures are of
+samples that nobody named.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ def main(path: Path) -> None:
         folder = Path(name)
         case.write(folder, case.wrong[:KNOWN])
         given = (folder / "model.pt", MODEL, str(folder / "data.npz"), folder / "known.csv")
-        best = ROOT / "docs" / "results" / "digits-best.yaml"
-        request = HealRequest(*given, mean=(0.5,), std=(0.5,), best=best, rounds=2)
-        outcome = heal_checkpoint(request)
+        outcome = heal_checkpoint(HealRequest(*given, mean=(0.5,), std=(0.5,)))
         print(*outcome.lines, sep="\n")
         healed = torch.load(outcome.output)
     seen = case.files["train_images"][case.wrong]

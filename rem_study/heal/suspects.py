@@ -175,7 +175,8 @@ def _excess(
     doubts: Tensor, told: Tensor, weights: Tensor, judged: Tensor, like_known: Tensor, possible: Tensor
 ) -> Prevalence | None:
     """What `prevalence.excess` says of the `judged` known samples and the `possible` others, each seen by one of the
-    witnesses that judge known samples: by one, since what several say together has another spread.
+    witnesses that judge known samples: by one, since what several say together has another spread. None where none of
+    these can judge one of the others: what another network doubts it by is not comparable.
 
     Args:
         doubts: float (W, N). told: bool (W, N). weights: float64 (W, N), see `_weights`.
@@ -185,10 +186,11 @@ def _excess(
         return None
     judges = (weights[:, judged] > 0).any(1)
     heard = ~told & judges[:, None]
-    by_all = (doubts.double() * weights).sum(0)  # of what every judge was told of, as of a suspect taken for known
+    if not heard[:, judged | possible].any(0).all():
+        return None
     turn = torch.arange(doubts.shape[1]) % heard.sum(0).clamp(min=1)
     place = ((heard.cumsum(0) == turn + 1) & heard).int().argmax(0)
-    by_one = torch.where(heard.any(0), doubts.gather(0, place[None]).squeeze(0).double(), by_all)
+    by_one = doubts.gather(0, place[None]).squeeze(0).double()
     return excess(torch.where(like_known, by_one, -math.inf)[judged], by_one[possible])
 
 

@@ -82,11 +82,15 @@ def test_suspects_are_no_more_than_can_be_corrupted():
     assert nobody_judges.estimate == int((others > 0).sum())
 
 
-def test_samples_that_the_only_judge_was_told_of_count_as_the_others_see_them():
-    """A judge that was told of 100 suspects, all corrupted, leaves them among what may be corrupted."""
-    known, others = mixture(0, 60, 140, 10_000, mistaken=0.2)
-    doubts, ids, taken = torch.cat([known, others]), torch.arange(60), torch.arange(60, 160)
-    witnesses = [doubting(doubts, ids), doubting(doubts, torch.cat([ids, taken])), doubting(doubts, taken)]
+def test_where_the_only_judge_was_told_of_some_others_nothing_is_compared():
+    """A judge that was told of suspects doubts known samples five times as much as any network doubts the others: by
+    how often these are doubted so, next to none of the 140 would be corrupted."""
+    known, others = mixture(0, 14, 140, 10_000, mistaken=0.02)
+    doubts, ids, taken = torch.cat([known, others]), torch.arange(14), torch.arange(14, 114)
+    scaled = torch.cat([5 * known.abs(), others])
+    witnesses = [doubting(doubts, ids), doubting(doubts, torch.cat([ids, taken])), doubting(scaled, taken)]
     labels, before = torch.zeros(len(doubts), dtype=torch.int64), torch.zeros(len(doubts))
     found = find_suspects(witnesses, labels, ids, before)
-    assert found.low <= 140 <= found.high < 1700
+    rejected = int((found.rejected & ~found.known).sum())
+    assert found.confirmed == found.judged == 14
+    assert found.estimate == rejected >= 140
