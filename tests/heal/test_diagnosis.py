@@ -342,13 +342,10 @@ def test_where_rems_own_configuration_for_a_trigger_breaks_the_defaults_heal_and
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
-def test_of_a_handful_with_a_trigger_a_studys_configuration_finds_the_rest(seed, tmp_path):
+def test_of_a_handful_with_a_trigger_heal_finds_the_rest(seed, tmp_path):
     """Of these two networks REM as it diagnoses may reach a fifth of the corruption from five samples."""
     case = corrupted_digits("poison", seed)
-    best = Path(__file__).parents[2] / "docs" / "results" / "digits-best.yaml"
-    run("heal", tmp_path, case, case.wrong[:5], "--best", str(best), "--erasures", "1")
-    report = json.loads((tmp_path / "model.healed.report.json").read_text())
-    assert report["recommendation"]["cell"] == "poison@0.1"
+    run("heal", tmp_path, case, case.wrong[:5])
     rows = list(csv.DictReader((tmp_path / "model.healed.suspects.csv").open()))
     listed = {int(row["id"]) for row in rows if row["suspect"] == "yes"}
     right = listed & set(case.wrong[5:].tolist())
