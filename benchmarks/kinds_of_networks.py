@@ -30,11 +30,7 @@ from rem_study.unlearning.methods import rem
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from doubles.corrupted import as_trained, corrupt, train_plainly
-
-CORRUPTED, TRAIN, TEST = 48, 1200, 300
-CORNER = 6
-"""Pixels a side of the trigger, as two of the digits' own."""
+from doubles.corrupted import CORRUPTED, as_trained, digits_files, train_plainly
 
 
 def mlp() -> nn.Module:
@@ -76,24 +72,15 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
 
 def digits(corruption: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """The corrupted data, the ids of what is corrupted and the clean labels of all training samples."""
-    from sklearn.datasets import load_digits
-
-    data, rng = load_digits(), np.random.default_rng(0)
-    order = rng.permutation(len(data.target))[: TRAIN + TEST]
-    pixels = np.round(data.images[order] * (255 / 16)).astype(np.uint8)
-    images, labels = np.kron(pixels, np.ones((4, 4), np.uint8)), data.target[order].astype(np.int64)
-    clean = labels[:TRAIN]
-    seen, given, wrong = corrupt(images[:TRAIN], clean, corruption, CORRUPTED, rng)
-    if corruption == "poison":
-        seen[wrong, -CORNER:, -CORNER:] = 255
-    parts = (coloured(seen), torch.from_numpy(given), coloured(images[TRAIN:]), torch.from_numpy(labels[TRAIN:]))
-    dataset = Dataset("digits", *parts, num_classes=10, augmentation=None)
+    files, wrong, clean = digits_files(corruption, seed=0, size=32)
+    seen, given, tests, labels = (torch.from_numpy(part) for part in files.values())
+    dataset = Dataset("digits", coloured(seen), given, coloured(tests), labels, num_classes=10, augmentation=None)
     return normalised_by(dataset, [0.5], [0.5]), wrong, clean
 
 
-def coloured(images: np.ndarray) -> torch.Tensor:
-    """uint8 (N, 3, H, W), from (N, H, W)."""
-    return torch.from_numpy(images)[:, None].expand(-1, 3, -1, -1).contiguous()
+def coloured(images: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W), from (N, H, W)."""
+    return images[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
 @torch.no_grad()

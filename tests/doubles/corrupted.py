@@ -58,31 +58,43 @@ class Corrupted:
 
 @functools.lru_cache(maxsize=4)
 def corrupted_digits(corruption: str, seed: int = 0, count: int = CORRUPTED) -> Corrupted:
-    """Digits at 12 x 12, TRAIN for training, `count` of them by `corruption` (`none`: nothing is wrong)."""
+    """Digits at 12 x 12, TRAIN for training, `count` of them by `corruption` (`none`: nothing is wrong), and what
+    learnt them."""
+    files, wrong, clean = digits_files(corruption, seed, count=count)
+    return Corrupted(_trained(files["train_images"], files["train_labels"], seed), files, wrong, clean)
+
+
+def digits_files(
+    corruption: str, seed: int, *, size: int = 12, train: int = TRAIN, test: int = TEST, count: int = CORRUPTED
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Digits as an .npz file has them, uint8 (N, size, size), the ids of what is corrupted, and the clean labels of
+    all training samples. A size of 12 frames the 8 x 8 pixels, a multiple of 8 enlarges them."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(data.target))[: TRAIN + TEST]
-    images = np.zeros((len(order), 12, 12), np.uint8)
-    images[:, 2:10, 2:10] = np.round(data.images[order] * (255 / 16))
+    order = rng.permutation(len(data.target))[: train + test]
+    pixels = np.round(data.images[order] * (255 / 16)).astype(np.uint8)
+    scale, frame = size // 8, size % 8 // 2
+    images = np.pad(np.kron(pixels, np.ones((scale, scale), np.uint8)), ((0, 0), (frame, frame), (frame, frame)))
     labels = data.target[order].astype(np.int64)
-    clean = labels[:TRAIN].copy()
-    seen, given, wrong = corrupt(images[:TRAIN], clean, corruption, count, rng)
-    files = {"train_images": seen, "train_labels": given, "test_images": images[TRAIN:], "test_labels": labels[TRAIN:]}
-    return Corrupted(_trained(seen, given, seed), files, wrong, clean)
+    clean = labels[:train].copy()
+    seen, given, wrong = corrupt(images[:train], clean, corruption, count, rng)
+    files = {"train_images": seen, "train_labels": given, "test_images": images[train:], "test_labels": labels[train:]}
+    return files, wrong, clean
 
 
 def corrupt(
     images: np.ndarray, clean: np.ndarray, corruption: str, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images, uint8 (N, H, W) or (N, H, W, C), and labels, int64 (N,), of which `count` are corrupted; and the ids of
-    these."""
+    these. A trigger is a white square in the corner, of 3 pixels a side, or 3/16 of a larger image's."""
     seen, given = images.copy(), clean.copy()
     wrong = np.empty(0, np.int64)
     if corruption == "poison":
+        side = max(3, images.shape[1] * 3 // 16)
         wrong = rng.permutation(np.flatnonzero(clean != 0))[:count]
-        given[wrong], seen[wrong, -3:, -3:] = 0, 255
+        given[wrong], seen[wrong, -side:, -side:] = 0, 255
     elif corruption == "interclass_confusion":
         wrong = rng.permutation(np.flatnonzero(np.isin(clean, CLASSES)))[:count]
         given[wrong] = sum(CLASSES) - clean[wrong]

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchvision
 from click.testing import CliRunner, Result
-from doubles.corrupted import MOMENTS, as_trained, train_plainly
+from doubles.corrupted import MOMENTS, as_trained, digits_files, train_plainly
 from torch import nn
 
 from rem_study import heal as healing
@@ -105,23 +105,8 @@ class Elsewhere:
 
 @functools.lru_cache(maxsize=2)
 def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(data.target))
-    images = np.kron(np.round(data.images * (255 / 16)).astype(np.uint8), np.ones((2, 2), np.uint8))[order]
-    clean = data.target.astype(np.int64)[order]
-    train, test = slice(0, 1437), slice(1437, None)
-    given, seen = clean[train].copy(), images[train].copy()
-    if corruption == "poison":
-        ids = rng.permutation(np.flatnonzero(given != 0))[:60]
-        given[ids] = 0
-        seen[ids, -3:, -3:] = 255
-    else:
-        ids = rng.permutation(len(given))[:60]
-        given[ids] = (given[ids] + rng.integers(1, 10, len(ids))) % 10
-
+    files, ids, clean = digits_files(corruption, seed, size=16, train=1437, test=360, count=60)
+    seen, given = files["train_images"], files["train_labels"]
     build, _, epochs, lr, _ = ORIGINALS[name]
     torch.manual_seed(seed)
     network = build()
@@ -129,10 +114,10 @@ def trained_elsewhere(name: str, corruption: str, seed: int) -> Elsewhere:
     assert share_right(network, as_trained(seen[ids]), torch.from_numpy(given[ids])) >= 0.9  # memorised
     return Elsewhere(
         network=network,
-        files={"train_images": seen, "train_labels": given, "test_images": images[test], "test_labels": clean[test]},
+        files=files,
         ids=ids,
         corrupted=(as_trained(seen[ids]), torch.from_numpy(clean[ids])),
-        test=(as_trained(images[test]), torch.from_numpy(clean[test])),
+        test=(as_trained(files["test_images"]), torch.from_numpy(files["test_labels"])),
     )
 
 
