@@ -140,7 +140,7 @@ def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
     )
     if "tries" in facts:
         scores = [f"{one['cell']} {_score(one['score_deployable'])}" for one in facts["tries"]]
-        lines.append(f"kept of {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
+        lines.append(f"chosen among {', '.join(scores)}, by retain accuracy x (1 - forget accuracy)")
     if len(facts["candidates"]) > 1:
         lines.append(told_candidates(facts["candidates"]))
     return lines

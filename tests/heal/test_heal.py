@@ -508,7 +508,7 @@ def test_of_several_tries_the_one_that_scores_best_on_ones_own_labels_is_kept(pl
     assert result.exit_code == 0, result.output
     report = json.loads(REPORT.read_text())
     assert {one["cell"]: one["score_deployable"] for one in report["tries"]} == pytest.approx(scores)
-    assert report["recommendation"]["cell"] == "universal" and "kept of poison@0.5" in result.stdout
+    assert report["recommendation"]["cell"] == "universal" and "chosen among poison@0.5" in result.stdout
     kept = torch.load("model.healed.pt", weights_only=True)
     assert all(torch.equal(kept[name], healed[name]) for name in kept)
 
