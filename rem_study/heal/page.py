@@ -71,7 +71,7 @@ def _summary(facts: Mapping[str, Any], suspects: Suspects, effects: Effects) -> 
         return
     forgot = facts["forget_accuracy"]
     taken = samples["forget"] - facts["told"]
-    more = f", and {taken} suspects were taken for such after a first round" if taken else ""
+    more = f", and {taken} suspects were taken for such" if taken else ""
     yield (
         f"{known}{more}. The network gave {forgot['before']:.0%} of these wrong labels before, and "
         f"{forgot['after']:.0%} now."

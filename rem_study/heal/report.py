@@ -126,7 +126,7 @@ def report_lines(facts: Mapping[str, Any], source: Source) -> list[str]:
     if facts["left_alone"]:
         lines = ["nothing was unlearned: the healed checkpoint is the one given (--no-diagnosis heals all the same)"]
     if taken := samples["forget"] - facts["told"]:
-        lines.append(f"{taken} of these are suspects, taken for known after the first round")
+        lines.append(f"{taken} of these are suspects, taken for known")
     width = max(map(len, QUALITIES.values()))
     for name, told in QUALITIES.items():
         if name in facts:

@@ -87,7 +87,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
             warnings.append(f"{served[0][0]} broke ({error}): healed by the defaults")
             candidates, suspects = _rounds(request, tried, case, examined, say, warnings)
     kept = max(candidates, key=lambda one: one.agreement or 0.0)  # the first of equals
-    case, healing = kept.case, kept.healing
+    told, case, healing = len(case.ids), kept.case, kept.healing
     asked = {
         "checkpoint": str(request.checkpoint),
         "healed_checkpoint": str(paths.output),
@@ -99,7 +99,7 @@ def heal_checkpoint(request: HealRequest, say: Say = lambda line: None) -> HealO
         "overrides": list(request.overrides),
         "seed": request.seed,
     }
-    asked |= {"told": len(candidates[0].case.ids), "rounds": candidates[-1].round, "left_alone": left_alone}
+    asked |= {"told": told, "rounds": candidates[-1].round, "left_alone": left_alone}
     diagnosis = None if examined is None else examined.diagnosis
     effects = measure_effects(case, healing, suspects)
     facts = report_facts(asked, kept, candidates, suspects, effects, diagnosis)
@@ -162,11 +162,12 @@ def _rounds(
 ) -> tuple[list[Candidate], Suspects]:
     """Every network that is healed, round by round, with how far it agrees with all of them and with those of the
     diagnosis; and whom they suspect in the end. Each round but the first takes the surest suspects of those before for
-    known; one that has no network ends them, with a line in `warnings`. Raises UnlearningError where it is the first.
+    known, and of a handful with a trigger the first does (`begun`); one that has no network ends them, with a line in
+    `warnings`. Raises UnlearningError where it is the first.
     """
     labels, known = told.dataset.train_labels.cpu(), told.ids.cpu()
     before = [] if examined is None else _heard_before(examined)
-    case, candidates, own = told, list[Candidate](), list[Witness]()
+    case, candidates, own = begun(told, examined, say), list[Candidate](), list[Witness]()
     while True:
         number = candidates[-1].round + 1 if candidates else 1
         try:
@@ -188,6 +189,17 @@ def _rounds(
     together = consensus([*others, *own], labels, known)
     judged = zip(candidates, own, strict=True)
     return [replace(one, agreement=agreement(said, together, labels)) for one, said in judged], suspects
+
+
+def begun(told: Case, examined: Examined | None, say: Say) -> Case:
+    """What the first round is told. A handful of samples with a trigger reaches few of the others or most, as a seed
+    has it: where a diagnosis has counted these, its surest suspects are taken for known from the beginning."""
+    if examined is None or not examined.diagnosis.is_handful_of_poison or examined.diagnosis.discovery_rate is None:
+        return told
+    if not len(more := surest(examined.diagnosis.suspects)[: told.room]):
+        return told
+    say(f"round 1: {len(more)} suspects of the diagnosis are taken for known")
+    return replace(told, ids=joined(told.ids, more))
 
 
 def _healed_alike(request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, say: Say) -> list[Candidate]:

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from rem_study.cli import main
 from rem_study.errors import UnlearningError
 from rem_study.heal import diagnosis, request
 from rem_study.heal.choice import FOR_A_TRIGGER, Choice, diagnosed_attempts
-from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, conclude
+from rem_study.heal.diagnosis import FEW, ROUNDS, Diagnosis, Examined, conclude
 from rem_study.heal.healing import Healing, Quality
 from rem_study.heal.inputs import Case, data_spec, read_case
 from rem_study.heal.kinds import in_common
@@ -244,6 +245,25 @@ def test_no_further_round_where_none_is_suspected_nor_where_many_are_known(tmp_p
     assert len(calls) == 3 and told.diagnosis.unclear[0].startswith("only 0 of 4 known samples are confirmed")
 
 
+@pytest.mark.parametrize(
+    ("pairs", "known", "confirmed", "begun"),
+    [
+        (POISON[:25], 5, 5, 15),  # 20 others, 10 at least
+        (POISON[:25], 5, 0, 5),  # of a kind by what they share, but nobody could count the others
+        (POISON[:6], 5, 5, 5),  # none is sure
+        (POISON[:30], 10, 10, 10),  # no handful
+        (RANDOM[:25], 5, 5, 5),
+    ],
+)
+def test_of_a_handful_with_a_trigger_the_first_round_is_told_of_those_found_beside(
+    pairs, known, confirmed, begun, tmp_path
+):
+    case = case_of(tmp_path, "random_label", range(known))
+    told = found(pairs, known=known, confirmed=confirmed, carried=(1.4 if pairs[0] == POISON[0] else 0.1,))
+    first = request.begun(case, Examined(told, cast(Healing, None), ()), lambda line: None)
+    assert first.ids.tolist() == list(range(begun)) and case.ids.tolist() == list(range(known))
+
+
 @pytest.mark.parametrize(("known", "little"), [(range(4), False), (range(100, 104), True)])
 def test_samples_that_share_nothing_are_little_to_heal_only_if_the_suspects_do_not_confirm_them(
     known, little, tmp_path, healed_from, monkeypatch
@@ -343,13 +363,18 @@ def test_where_rems_own_configuration_for_a_trigger_breaks_the_defaults_heal_and
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_of_a_handful_with_a_trigger_heal_finds_the_rest(seed, tmp_path):
-    """Of these two networks REM as it diagnoses may reach a fifth of the corruption from five samples."""
+    """Of these two networks REM as it diagnoses may reach a fifth of the corruption from five samples, and so may one
+    healing by a study's configuration."""
     case = corrupted_digits("poison", seed)
-    run("heal", tmp_path, case, case.wrong[:5])
-    rows = list(csv.DictReader((tmp_path / "model.healed.suspects.csv").open()))
-    listed = {int(row["id"]) for row in rows if row["suspect"] == "yes"}
-    right = listed & set(case.wrong[5:].tolist())
-    assert len(right) >= 0.9 * (CORRUPTED - 5) and len(right) >= 0.9 * len(listed)
+    best = Path(__file__).parents[2] / "docs" / "results" / "digits-best.yaml"
+    for options in ((), ("--best", str(best), "--erasures", "1", "--force")):
+        run("heal", tmp_path, case, case.wrong[:5], *options)
+        rows = list(csv.DictReader((tmp_path / "model.healed.suspects.csv").open()))
+        listed = {int(row["id"]) for row in rows if row["suspect"] == "yes"}
+        right = listed & set(case.wrong[5:].tolist())
+        assert len(right) >= 0.9 * (CORRUPTED - 5) and len(right) >= 0.9 * len(listed)
+    report = json.loads((tmp_path / "model.healed.report.json").read_text())
+    assert report["recommendation"]["cell"] == "poison@0.1"
 
 
 @pytest.mark.slow
