@@ -127,7 +127,7 @@ class Diagnosis:
                 f"carry-over from half to half         {statistics.fmean(self.carry_over):.2f} "
                 f"({min(self.carry_over):.2f} to {max(self.carry_over):.2f} in {len(self.carry_over)} splits)"
             )
-        if self.is_handful_of_poison and self.discovery_rate is not None:
+        if self.counts_from_a_handful_of_poison:
             told.append("so few samples with a trigger may not reach all others: there may be more, at a lower rate")
         return [*told, *(f"can't tell: {reason}" for reason in self.unclear)]
 
@@ -136,6 +136,11 @@ class Diagnosis:
         """Whether healing may have reached few of the others, so that the rate is an upper bound at best: fewer than
         LABELS_ASKED samples with a trigger are known."""
         return self.kind == "poison" and self.known < LABELS_ASKED
+
+    @property
+    def counts_from_a_handful_of_poison(self) -> bool:
+        """Whether it could tell how many others there are, though `is_handful_of_poison`."""
+        return self.is_handful_of_poison and self.discovery_rate is not None
 
     @property
     def is_of_what_shares_nothing(self) -> bool:

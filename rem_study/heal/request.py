@@ -180,11 +180,11 @@ def _rounds(
         own += [witness(one.healing, case, case.ids) for one in healed]
         candidates += healed
         suspects = find_suspects([*before, *own], labels, known, told.doubt_before)
-        more = surest(suspects)[: told.room]
-        if number == request.rounds or not len(more) or looks_damaged(healed[0].healing, suspects):
+        case = _taking(told, suspects)
+        taken = len(case.ids) - len(told.ids)
+        if number == request.rounds or not taken or looks_damaged(healed[0].healing, suspects):
             break
-        say(f"round {number + 1} of {request.rounds}: {len(more)} suspects are taken for known")
-        case = replace(told, ids=joined(told.ids, more))
+        say(f"round {number + 1} of {request.rounds}: {taken} suspects are taken for known")
     others = () if examined is None else examined.witnesses[1:]
     together = consensus([*others, *own], labels, known)
     judged = zip(candidates, own, strict=True)
@@ -194,12 +194,17 @@ def _rounds(
 def begun(told: Case, examined: Examined | None, say: Say) -> Case:
     """What the first round is told. A handful of samples with a trigger reaches few of the others or most, as a seed
     has it: where a diagnosis has counted these, its surest suspects are taken for known from the beginning."""
-    if examined is None or not examined.diagnosis.is_handful_of_poison or examined.diagnosis.discovery_rate is None:
+    if examined is None or not examined.diagnosis.counts_from_a_handful_of_poison:
         return told
-    if not len(more := surest(examined.diagnosis.suspects)[: told.room]):
-        return told
-    say(f"round 1: {len(more)} suspects of the diagnosis are taken for known")
-    return replace(told, ids=joined(told.ids, more))
+    case = _taking(told, examined.diagnosis.suspects)
+    if taken := len(case.ids) - len(told.ids):
+        say(f"round 1: {taken} suspects of the diagnosis are taken for known")
+    return case
+
+
+def _taking(told: Case, suspects: Suspects) -> Case:
+    """The case with its surest suspects taken for known, as many as there is room for."""
+    return replace(told, ids=joined(told.ids, surest(suspects)[: told.room]))
 
 
 def _healed_alike(request: HealRequest, tried: Sequence[Attempt], case: Case, number: int, say: Say) -> list[Candidate]:
