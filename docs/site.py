@@ -30,7 +30,7 @@ PAGES = {
         "notebook",
     ),
     "Run it": ("cluster", "reliability", "security"),
-    "What was found": ("results", "rem", "benchmarks"),
+    "What was found": ("results", "heal-measured", "rem", "benchmarks"),
     "Look it up": ("command-line", "methods", "search", "reference", "design", "extend", "contributing", "changelog"),
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")

@@ -27,7 +27,7 @@ def agreement(witness: Witness, together: Tensor, labels: Tensor) -> float:
     The share of the samples left with their given label (in `together`, see `consensus`) to which the network gives it,
     times the share of all others to which it gives the label that was voted for. A network that has lost a class is
     outvoted in the former; one to which a trigger has come to mean some other class in the latter, for which class that
-    is differs from seed to seed (docs/heal.md has how often it chose well).
+    is differs from seed to seed (docs/heal-measured.md has how often it chose well).
     """
     agreed, kept = witness.logits.argmax(1) == together, together == labels
     return _share(agreed[kept]) * _share(agreed[~kept])

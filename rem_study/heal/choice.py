@@ -19,8 +19,8 @@ NOMINAL_REGULARITY = {"random_label": 0.0, "interclass_confusion": 0.15, "poison
 
 FOR_A_TRIGGER: Configuration = {"flush_limit": 1, "remove_weight": 0.1, "mmd_weight": 0.1}
 """What REM changes of its defaults where a poison is diagnosed and nobody says what is to be run: a short flush, weak
-steps against the wrong labels, and the term that keeps a trigger from meaning another class (docs/heal.md has what it
-gains). Measured where methods step by SGD."""
+steps against the wrong labels, and the term that keeps a trigger from meaning another class (docs/heal-measured.md has
+what it gains). Measured where methods step by SGD."""
 
 
 @dataclass(frozen=True)
