@@ -100,7 +100,7 @@ class GridPlan:
         self._starts = {(cell, m): starts.get(m, {}).get(cell, ()) for cell, m in self._searches}
         self._rows: dict[TrialKey, dict[int, dict[str, Any]]] = defaultdict(dict)
         self._states: dict[TrialKey, str] = {}
-        self._ended: Counter[str] = Counter()
+        self._ended: Counter[tuple[bool, str]] = Counter()  # (whether of the search, state)
         self._waiting: dict[Key, deque[TrialJob]] = {key: deque() for key in self._searches}
         self._races: dict[Key, Race] = {}
         self._confirming: dict[Key, set[TrialKey]] = {}
@@ -137,14 +137,24 @@ class GridPlan:
         return len(self._states)
 
     @property
+    def fresh_finished(self) -> int:
+        """Those of them that are of the race, confirm and transfer phases."""
+        return sum(count for (searched, _), count in self._ended.items() if not searched)
+
+    @property
     def failed(self) -> int:
         """Trials that failed."""
-        return self._ended["failed"]
+        return self._ended[True, "failed"] + self._ended[False, "failed"]
 
     @property
     def pruned(self) -> int:
-        """Trials that were given up early."""
-        return self._ended["pruned"]
+        """Trials of the search that were given up early."""
+        return self._ended[True, "pruned"]
+
+    @property
+    def eliminated(self) -> int:
+        """Trials that the race was not carried on with."""
+        return self._ended[False, "pruned"]
 
     @property
     def originals_total(self) -> int:
@@ -340,12 +350,15 @@ class GridPlan:
         self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str
     ) -> dict[str, Any] | None:
         """A replicate of a trial, where it has been run; else None, and it is queued."""
+        original = OriginalJob(self.cells[key[0]].corruption.name, replicate)
         if replicate in self._rows[key] or self._reuse(key, replicate, configuration, proposed_by):
+            if original in self._ready:  # else it has been used and removed since, and is not wanted again
+                self._wanted.add(original)
             return self._rows[key][replicate]
         job = TrialJob(*key, replicate, configuration, proposed_by)
         if job not in self._queued:
             self._queued.add(job)
-            self._want(OriginalJob(self.cells[job.cell].corruption.name, replicate))
+            self._want(original)
             self._waiting[job.cell, job.method].append(job)
         return None
 
@@ -358,7 +371,7 @@ class GridPlan:
 
     def _end(self, key: TrialKey, state: str) -> None:
         self._states[key] = state
-        self._ended[state] += 1
+        self._ended[key[2] == "search", state] += 1
         self.settled(key, state)
 
     def _reuse(self, key: TrialKey, replicate: int, configuration: Configuration, proposed_by: str) -> bool:

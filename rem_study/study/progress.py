@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 
 
 def describe(plan: GridPlan) -> str:
-    """`originals 3/3 · trials 45/225 (1 failed) · cells 2/9`."""
-    notes = [f"{count} {what}" for count, what in ((plan.failed, "failed"), (plan.pruned, "pruned")) if count]
-    failed = f" ({', '.join(notes)})" if notes else ""
-    return (
-        f"originals {plan.originals_ready}/{plan.originals_total} · "
-        f"trials {plan.finished}/{plan.trials_total}{failed} · "
-        f"cells {plan.cells_finished}/{len(plan.cells)}"
-    )
+    """`originals 3/3 · trials 225/225 (1 failed) · on fresh replicates 12/40 (3 eliminated) · cells 2/9`."""
+    fresh, fresh_total = plan.fresh_finished, plan.fresh_total
+    ended = _noted((plan.failed, "failed"), (plan.pruned, "pruned"))
+    parts = [
+        f"originals {plan.originals_ready}/{plan.originals_total}",
+        f"trials {plan.finished - fresh}/{plan.trials_total - fresh_total}{ended}",
+    ]
+    if fresh_total:
+        parts.append(f"on fresh replicates {fresh}/{fresh_total}{_noted((plan.eliminated, 'eliminated'))}")
+    return " · ".join([*parts, f"cells {plan.cells_finished}/{len(plan.cells)}"])
+
+
+def _noted(*counts: tuple[int, str]) -> str:
+    notes = [f"{count} {what}" for count, what in counts if count]
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 class _Bar(tqdm):

@@ -2,7 +2,9 @@
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -384,3 +386,24 @@ def test_what_was_pruned_or_went_on_is_not_decided_again_on_resuming(monkeypatch
     monkeypatch.setattr(CellSearch, "prunes", lambda *arguments: pytest.fail("it was decided before"))
     again = GridPlan(study(**EVERYTHING), ORIGINALS, rows, pruned=pruned)
     assert again.done() and {key: again.state(key) for key in ended} == ended
+
+
+def test_the_search_is_counted_apart_from_what_runs_on_fresh_replicates_and_alike_after_a_stop():
+    plan = GridPlan(study(**EVERYTHING), [], [])
+    ended: dict[Any, str] = {}
+    plan.settled = ended.__setitem__
+    rows = run(plan)
+    fresh = Counter(state for key, state in ended.items() if key[2] != "search")
+    assert plan.fresh_finished == plan.fresh_total == fresh.total() > 0
+    assert plan.eliminated == fresh["pruned"] > 0
+    assert plan.pruned == Counter(ended.values())["pruned"] - fresh["pruned"] > 0
+
+    pruned = {key for key, state in ended.items() if state == "pruned" and key[2] == "search"}
+    stored = {OriginalJob(row["cell"].split("@")[0], row["replicate"]) for row in rows}
+    again = GridPlan(study(**EVERYTHING), stored, rows, pruned=pruned)
+    assert counts(again) == counts(plan)
+
+
+def counts(plan: GridPlan) -> dict[str, int]:
+    names = "finished trials_total fresh_finished fresh_total pruned eliminated originals_ready originals_total"
+    return {name: getattr(plan, name) for name in names.split()}

@@ -18,12 +18,21 @@ import yaml
 from doubles.toy_study import study_rows, write_study
 
 from rem_study.spec.resolve import resolve
-from rem_study.study.progress import ProgressLine
+from rem_study.study.progress import ProgressLine, describe
 from rem_study.study.verdict import who_won
 
 
 def plan(finished: int) -> Any:
-    counts = {"originals_ready": 3, "originals_total": 3, "trials_total": 40, "failed": 1, "pruned": 0}
+    counts = {
+        "originals_ready": 3,
+        "originals_total": 3,
+        "trials_total": 40,
+        "failed": 1,
+        "pruned": 0,
+        "fresh_total": 0,
+        "fresh_finished": 0,
+        "eliminated": 0,
+    }
     return SimpleNamespace(**counts, finished=finished, cells_finished=2, cells=range(9))
 
 
@@ -54,6 +63,12 @@ def test_elsewhere_it_is_a_plain_line() -> None:
     progress.update()  # not before a minute
     progress.close()
     assert stream.getvalue() == "originals 3/3 · trials 20/40 (1 failed) · cells 2/9\n"
+
+
+def test_what_runs_on_fresh_replicates_is_counted_apart() -> None:
+    later = SimpleNamespace(**{**vars(plan(34)), "pruned": 2, "fresh_total": 10, "fresh_finished": 4, "eliminated": 3})
+    trials = "trials 30/30 (1 failed, 2 pruned) · on fresh replicates 4/10 (3 eliminated)"
+    assert describe(later) == f"originals 3/3 · {trials} · cells 2/9"
 
 
 GRID: dict[str, Any] = {
