@@ -31,7 +31,16 @@ PAGES = {
     ),
     "Run it": ("cluster", "reliability", "security"),
     "What was found": ("results", "heal-measured", "rem", "benchmarks"),
-    "Look it up": ("command-line", "methods", "search", "reference", "design", "extend", "contributing", "changelog"),
+    "Look it up": (
+        "command-line",
+        "methods",
+        "searching",
+        "reference",
+        "design",
+        "extend",
+        "contributing",
+        "changelog",
+    ),
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 

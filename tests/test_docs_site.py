@@ -44,6 +44,11 @@ def test_every_page_is_in_a_list() -> None:
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= listed
 
 
+def test_no_page_is_called_as_one_that_sphinx_writes_itself() -> None:
+    """It would be written over: search.html is the page that searches."""
+    assert not {page.stem for page in (ROOT / "docs").glob("*.md")} & {"search", "genindex", "modindex"}
+
+
 def test_the_notebook_is_executed_and_is_what_its_script_says() -> None:
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
@@ -57,12 +62,15 @@ def test_the_notebook_is_executed_and_is_what_its_script_says() -> None:
 
 
 class _Links(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, page: Path) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [value for name, value in attrs if name in ("href", "src") and value]
+        self.anchors |= {value for name, value in attrs if name == "id" and value}
 
 
 @pytest.mark.slow
@@ -72,12 +80,15 @@ def test_the_site_is_built_strictly_and_its_links_lead_somewhere(tmp_path: Path)
     assert script("site").build(tmp_path / "site") == 0
     pages = sorted((tmp_path / "site").glob("*.html"))
     assert {"index", "heal", "reference", "notebook", "command-line", "contributing"} <= {page.stem for page in pages}
+    read = {page.name: _Links(page) for page in pages}
     lost = []
-    for page in pages:
-        links = _Links()
-        links.feed(page.read_text(encoding="utf-8"))
+    for name, links in read.items():
         for link in links.found:
-            path = re.sub(r"[?#].*", "", link)
-            if path and "://" not in link and not link.startswith(("mailto:", "data:")):
-                lost += [] if (page.parent / path).exists() else [f"{page.name}: {link}"]
+            path, _, anchor = re.sub(r"[?].*", "", link).partition("#")
+            if "://" in link or link.startswith(("mailto:", "data:")):
+                continue
+            there = not path or (tmp_path / "site" / path).exists()
+            target = read.get(path or name)
+            if not there or (anchor and target is not None and anchor not in target.anchors):
+                lost.append(f"{name}: {link}")
     assert not lost

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.8
-"""One-sided. Over replayed studies (docs/search.md) less than 3 % of the exports are then worse than the default by
+"""One-sided. Over replayed studies (docs/searching.md) less than 3 % of the exports are then worse than the default by
 0.01. At 0.7 one of the quickstart's four was worse, on twenty fresh replicates."""
 PATIENCE = 2
 """Rounds after which whoever is not ahead of the default goes out: one is too noisy a verdict."""

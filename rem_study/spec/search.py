@@ -40,7 +40,7 @@ class PrunerSpec(Frozen):
 
     A trial is compared within its own cell and method, and with those results only that its suggestion could see. Not
     for `sampler: {name: gp}`, which learns from whole trials only: pruned, it finds less than random search
-    (docs/search.md).
+    (docs/searching.md).
     """
 
     name: Literal["none", "median", "percentile", "wilcoxon"] = "none"

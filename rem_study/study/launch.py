@@ -66,7 +66,7 @@ def launch(
 ) -> Outcome:
     """Run the study file at `path` in `root`, or go on with it where it was left.
 
-    A folder whose study is this one but for more trials, methods and the like is extended (docs/search.md).
+    A folder whose study is this one but for more trials, methods and the like is extended (docs/searching.md).
 
     Args:
         name: of the study and its folder; default: the study file's.
