@@ -131,7 +131,11 @@ def test_only_what_the_job_needs_travels(tmp_path):
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     outside = {name for name in files if not name.startswith("rem_study/")}
     assert outside == {"study/study.yaml", "spaces/npo.yaml"}
-    assert {"rem_study/cli.py", "rem_study/unlearning/methods/rem.py", "rem_study/search_spaces/rem.yaml"} <= files
+    assert {
+        "rem_study/cli/__main__.py",
+        "rem_study/unlearning/methods/rem.py",
+        "rem_study/search_spaces/rem.yaml",
+    } <= files
     assert not [name for name in files if "__pycache__" in name]
     assert sum((folder / name).stat().st_size for name in files) < 2_000_000
 
