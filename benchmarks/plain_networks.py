@@ -68,6 +68,12 @@ def corrupted_photographs(name: str, root: Path, corruption: str, seed: int) -> 
     return Corrupted(_trained(of, seen, given, seed), files, wrong, clean, of.width, of.augment)
 
 
+def trained_alike(name: str, network: Corrupted, ids: np.ndarray, seed: int) -> ResNet9:
+    """A network trained as `network` was, of PHOTOGRAPHS, on these of its samples (n,) alone; in evaluation mode."""
+    files = network.files
+    return network.network(_trained(PHOTOGRAPHS[name], files["train_images"][ids], files["train_labels"][ids], seed))
+
+
 def _last_channel(images: np.ndarray) -> np.ndarray:
     """uint8 (N, C, H, W) as an .npz file has them: (N, H, W) or (N, H, W, C)."""
     return images[:, 0].copy() if images.shape[1] == 1 else images.transpose(0, 2, 3, 1).copy()

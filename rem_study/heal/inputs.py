@@ -22,6 +22,7 @@ from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
 from rem_study.heal.healing import normalised_by
 from rem_study.heal.names import Names, read_names
+from rem_study.heal.views import Views, suiting
 from rem_study.models.own_model import with_sites
 from rem_study.spec import RecipeSpec
 from rem_study.spec.corruption import GivenSpec
@@ -81,6 +82,14 @@ class Case:
     notes: tuple[str, ...] = ()
 
     @cached_property
+    def views(self) -> Views:
+        """The views of images that networks are asked about, which suit the one that was given."""
+        data = CorruptedTrainingSet(self.dataset, None)
+        retained = torch.ones(len(data), dtype=torch.bool, device=data.device)
+        retained[self.ids] = False
+        return suiting(self.classifier(self.architecture.network), data, retained.nonzero().squeeze(1))
+
+    @cached_property
     def doubt_before(self) -> Tensor:
         """How far the network as it was given doubts each training sample's label (`doubt`), float32 (N,), on the
         CPU."""
@@ -92,9 +101,10 @@ class Case:
         return len(self.dataset.train_labels) // 2 - len(self.ids)
 
     def logits_of(self, network: nn.Module) -> Tensor:
-        """Of all training samples, float32 (N, K), on the CPU."""
+        """Of all training samples, float32 (N, K), on the CPU, the mean over `views`."""
         data = CorruptedTrainingSet(self.dataset, None)
-        return training_logits(self.classifier(network), data, torch.arange(len(data), device=data.device))
+        everything = torch.arange(len(data), device=data.device)
+        return training_logits(self.classifier(network), data, everything, self.views)
 
     def classifier(self, network: nn.Module) -> nn.Module:
         """A network in its author's form, as images to logits."""

@@ -45,10 +45,11 @@ class Suspects:
         ids: int64. given: int64, the labels in the data. proposed: int64, the other class with the most of the
             witnesses' votes (`votes`).
         score: float32, the doubt of the given label (`suspicion.doubt`), in logits: the mean over those witnesses that
-            were told the most among all that were not told of this sample (over all of them where each was). Of a
-            poison, less what it was before healing: a trigger makes a network sure of its label, as a sample that is
-            merely hard does not.
-        rejected: bool, the doubt is above 0.
+            were told the most among all that were not told of this sample (over all of them where each was), and over
+            the network as it was before healing, which counts for as much as it rejects of the known samples: nothing
+            where it knows all wrong labels by heart. Of a poison, less what it was before healing: a trigger makes a
+            network sure of its label, as a sample that is merely hard does not.
+        rejected: bool, the witnesses' doubt is above 0.
         known: bool, told to be corrupted. left_out: bool, known, and some witness was not told so.
         common: what the labels of the known samples have in common.
         estimate: how many retained samples are estimated to be corrupted like the known ones, with `low` and `high`.
@@ -126,7 +127,8 @@ def find_suspects(witnesses: Sequence[Witness], labels: Tensor, known: Tensor, b
     by_doubt = doubted.argsort(descending=True, stable=True)
     common = in_common(labels[by_doubt], proposed[by_doubt], is_known[by_doubt], rejected[by_doubt])
     like_known = common.has(labels, proposed)
-    score, first = doubted, like_known & rejected
+    unlearnt = (before[known] > 0).double().mean().item() if len(known) else 0.0
+    score, first = (doubted + unlearnt * before) / (1 + unlearnt), like_known & rejected
     if common.kind == "poison":
         score, first = doubted - before, like_known
     order = score.argsort(descending=True, stable=True)

@@ -8,6 +8,7 @@ can be put in order (margins of a healed network were the best of the scores tha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,26 @@ from rem_study.models import evaluating
 from rem_study.training.evaluation import BATCH
 
 
+def as_they_are(images: Tensor) -> Tensor:
+    """A view that changes nothing."""
+    return images
+
+
 @torch.no_grad()
-def training_logits(network: nn.Module, data: CorruptedTrainingSet, ids: Tensor) -> Tensor:
-    """Logits float32 (M, K), on the CPU, of training samples `ids` (M,), triggers in place, not augmented."""
+def training_logits(
+    network: nn.Module,
+    data: CorruptedTrainingSet,
+    ids: Tensor,
+    views: Sequence[Callable[[Tensor], Tensor]] = (as_they_are,),
+) -> Tensor:
+    """Logits float32 (M, K), on the CPU, of training samples `ids` (M,), triggers in place, not augmented: the mean
+    over `views`, each of which changes the images float32 (B, C, H, W) of a batch in its way."""
+
+    def asked(images: Tensor) -> Tensor:
+        return torch.stack([network(view(images)).float() for view in views]).mean(0).cpu()
+
     with evaluating(network):
-        return torch.cat([network(data.images(part)).float().cpu() for part in ids.split(BATCH)])
+        return torch.cat([asked(data.images(part)) for part in ids.split(BATCH)])
 
 
 def doubt(logits: Tensor, labels: Tensor) -> Tensor:

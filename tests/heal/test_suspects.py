@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -44,6 +45,15 @@ def test_retained_samples_are_judged_by_the_best_informed_and_known_ones_by_who_
     scores = dict(zip(found.ids.tolist(), found.score.tolist(), strict=True))
     assert scores == {0: -4, 1: 4, 2: 2, 3: -3, 4: -4, 5: -6}
     assert (found.judged, found.confirmed, found.estimate) == (2, 1, 1)
+
+
+def test_the_network_given_has_a_say_as_far_as_it_rejects_the_known_samples_itself():
+    """Of the two known ones it rejects one: it counts half. So sample 3, which it doubts as well, comes before 1."""
+    before = torch.tensor([-2.0, -6.0, -2.0, 4.0, 3.0, -1.0])
+    found = find_suspects([witness([-3, 5, -1, 2, 4, 4], 4, 5)], LABELS, torch.tensor([4, 5]), before)
+    assert found.ids.tolist() == [4, 3, 5, 1, 2, 0]
+    assert found.score.tolist() == pytest.approx([5.5 / 1.5, 4 / 1.5, 3.5 / 1.5, 2 / 1.5, -2 / 1.5, -4 / 1.5])
+    assert found.estimate == 2  # what the healed network rejects
 
 
 def poisoned(doubts: list[float]) -> Witness:

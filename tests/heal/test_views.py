@@ -1,0 +1,121 @@
+"""Views of an image that a network is asked about, and which suit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from doubles.corrupted import Corrupted, digits_files
+from torch import Tensor, nn
+
+from rem_study.data import CorruptedTrainingSet, Dataset
+from rem_study.heal.inputs import Given, data_spec, read_case
+from rem_study.heal.views import AS_THEY_ARE, OFFERED, View, Views, suiting
+from rem_study.models.resnet9 import ResNet9
+from rem_study.unlearning.suspicion import average_precision, doubt, training_logits
+
+MIRRORED, MOVED, MOVED_AND_MIRRORED = OFFERED[1:]
+
+
+def test_a_view_moves_with_its_edges_repeated_and_mirrors():
+    image = torch.arange(9.0).view(1, 1, 3, 3)
+    assert View()(image).equal(image)
+    assert View(down=1)(image)[0, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
+    assert View(right=-1)(image)[0, 0].tolist() == [[1, 2, 2], [4, 5, 5], [7, 8, 8]]
+    assert View(mirrored=True)(image)[0, 0].tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+    assert View(right=1, mirrored=True)(image)[0, 0].tolist() == [[2, 2, 1], [5, 5, 4], [8, 8, 7]]
+
+
+def test_a_large_image_moves_further():
+    image = torch.arange(64.0).expand(1, 3, 64, 64)
+    assert View(right=1)(image)[0, 0, 0, :4].tolist() == [0, 0, 0, 1]
+
+
+def test_every_view_is_there_once():
+    assert [len(views) for views in OFFERED] == [1, 2, 5, 10]
+    assert all(len(set(views)) == len(views) and set(views) <= set(OFFERED[-1]) for views in OFFERED)
+
+
+def set_of(images: np.ndarray, labels: np.ndarray) -> CorruptedTrainingSet:
+    pixels, given = torch.from_numpy(images)[:, None], torch.from_numpy(labels)
+    return CorruptedTrainingSet(Dataset("digits", pixels, given, pixels[:0], given[:0], 10, None), None)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A small network that plain PyTorch taught digits, each batch changed by `change`."""
+
+    network: nn.Module
+    data: CorruptedTrainingSet
+    wrong: Tensor
+
+
+def taught(kind: str, epochs: int = 6) -> Taught:
+    """`kind`: as they are, moved, or moved and mirrored."""
+    files, wrong, _ = digits_files("random_label", 0)
+    data = set_of(files["train_images"], files["train_labels"])
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 9, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for ids in torch.randperm(len(data), generator=rng).split(64):
+            images = data.images(ids)
+            if kind != "as they are":
+                down, right = torch.randint(-1, 2, (2,), generator=rng).tolist()
+                images = View(down, right, kind == "moved and mirrored" and bool(torch.rand((), generator=rng) < 0.5))(
+                    images
+                )
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), data.labels[ids]).backward()
+            optimizer.step()
+    return Taught(network.eval(), data, torch.from_numpy(wrong))
+
+
+@pytest.mark.parametrize(
+    ("kind", "views"),
+    [("as they are", AS_THEY_ARE), ("moved", MOVED), ("moved and mirrored", MOVED_AND_MIRRORED)],
+)
+def test_the_views_that_suit_a_network_are_those_it_was_taught(kind, views):
+    one = taught(kind)
+    everything = torch.arange(len(one.data))
+    assert suiting(one.network, one.data, everything) == views
+    wrong = torch.isin(everything, one.wrong)
+
+    def found(views: Views) -> float:
+        return average_precision(
+            doubt(training_logits(one.network, one.data, everything, views), one.data.labels), wrong
+        )
+
+    assert views == AS_THEY_ARE or found(views) > found(AS_THEY_ARE)
+
+
+def test_logits_are_the_mean_over_the_views():
+    one = taught("moved", epochs=1)
+    ids = torch.tensor([5, 0, 7])
+    singly = [one.network(view(one.data.images(ids))) for view in MOVED]
+    torch.testing.assert_close(training_logits(one.network, one.data, ids, MOVED), torch.stack(singly).mean(0))
+    assert training_logits(one.network, one.data, ids).equal(training_logits(one.network, one.data, ids, AS_THEY_ARE))
+
+
+def test_a_case_asks_its_networks_about_the_views_that_suit_the_one_given(tmp_path):
+    torch.manual_seed(0)
+    state = ResNet9(1, 10, 0.125).state_dict()
+    files, wrong, clean = digits_files("random_label", 0, train=100)
+    given = Corrupted(state, files, wrong, clean)
+    given.write(tmp_path, wrong[:5])
+    named = (tmp_path / "model.pt", given.model, given.data(tmp_path), tmp_path / "known.csv")
+    case = read_case(Given(*named, mean=(0.5,), std=(0.5,)), data_spec(named[2]))
+    network = case.architecture.network
+    data, everything = CorruptedTrainingSet(case.dataset, None), torch.arange(100)
+    assert case.views == suiting(network, data, everything[~torch.isin(everything, case.ids)])
+    vars(case)["views"] = MOVED
+    asked = training_logits(network, data, everything, MOVED)
+    assert case.logits_of(network).equal(asked) and case.doubt_before.equal(doubt(asked, data.labels))
