@@ -65,7 +65,7 @@ def corrupted_photographs(name: str, root: Path, corruption: str, seed: int) -> 
         "test_images": test,
         "test_labels": dataset.test_labels.numpy(),
     }
-    return Corrupted(_trained(of, seen, given, seed), files, wrong, clean, of.width, of.augment)
+    return Corrupted(_trained(of, seen, given, seed), files, wrong, clean, of.width)
 
 
 def trained_alike(name: str, network: Corrupted, ids: np.ndarray, seed: int) -> ResNet9:

@@ -160,11 +160,14 @@ def _load(spec: DataSpec, device: str, share: float, where: place.Place | None, 
 
 def dataset_of(spec: DataSpec, images: Images) -> Dataset:
     """`images` as the data set of a study that asks for them."""
-    source = SOURCES[spec.name]
-    size = images.train_images.shape[-1]
-    augmentation = source.augmentation or Augmentation(padding=max(1, size // 8), flip=False)
-    augment = source.augment if spec.augment is None else spec.augment
+    augmentation = usual_augmentation(spec.name, images.train_images.shape[-1])
+    augment = SOURCES[spec.name].augment if spec.augment is None else spec.augment
     return Dataset(name=spec.name, **vars(images), augmentation=augmentation if augment else None)
+
+
+def usual_augmentation(name: str, size: int) -> Augmentation:
+    """What suits the images of a source, of `size` pixels a side."""
+    return SOURCES[name].augmentation or Augmentation(padding=max(1, size // 8), flip=False)
 
 
 def batch_crop(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:

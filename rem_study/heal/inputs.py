@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from rem_study.data import CorruptedTrainingSet, Dataset, load_dataset
+from rem_study.data.dataset import usual_augmentation
 from rem_study.data.given import Given as Known
 from rem_study.data.given import read_known
 from rem_study.data.place import prepared_under
-from rem_study.data.sources import SOURCES
+from rem_study.data.sources import SOURCES, Augmentation
 from rem_study.errors import InputError, did_you_mean
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
 from rem_study.heal.healing import normalised_by
 from rem_study.heal.names import Names, read_names
-from rem_study.heal.views import Views, suiting
+from rem_study.heal.views import AS_THEY_ARE, Views, suiting
 from rem_study.models.own_model import with_sites
 from rem_study.spec import RecipeSpec
 from rem_study.spec.corruption import GivenSpec
@@ -70,6 +71,7 @@ class Case:
         names: of samples and classes.
         recipe: how the model was trained.
         notes: what was taken otherwise than it stands in the files, or left aside.
+        views: of images that networks are asked about.
     """
 
     architecture: Architecture
@@ -80,14 +82,7 @@ class Case:
     recipe: RecipeSpec
     seed: int
     notes: tuple[str, ...] = ()
-
-    @cached_property
-    def views(self) -> Views:
-        """The views of images that networks are asked about, which suit the one that was given."""
-        data = CorruptedTrainingSet(self.dataset, None)
-        retained = torch.ones(len(data), dtype=torch.bool, device=data.device)
-        retained[self.ids] = False
-        return suiting(self.classifier(self.architecture.network), data, retained.nonzero().squeeze(1))
+    views: Views = AS_THEY_ARE
 
     @cached_property
     def doubt_before(self) -> Tensor:
@@ -129,7 +124,31 @@ def read_case(given: Given, data: OwnDataSpec) -> Case:
             "rates may be too large: they are SGD's, which heals networks that others trained, too"
         )
     names = read_names(dataset)
-    return Case(architecture, dataset, names, known.ids, known.clean_labels, recipe, given.seed, tuple(notes))
+    case = Case(architecture, dataset, names, known.ids, known.clean_labels, recipe, given.seed, tuple(notes))
+    return _as_trained(case, data)
+
+
+def _as_trained(case: Case, data: OwnDataSpec) -> Case:
+    """The case, with the views that suit its network, and images augmented as these show that training did: cropped,
+    flipped or neither where `data` does not say; where it says that they are augmented, flipped too if that suits."""
+    known = CorruptedTrainingSet(case.dataset, None)
+    retained = torch.ones(len(known), dtype=torch.bool, device=known.device)
+    retained[case.ids] = False
+    views = suiting(case.classifier(case.architecture.network), known, retained.nonzero().squeeze(1))
+    case = replace(case, views=views)
+    usual = usual_augmentation(data.name, case.dataset.train_images.shape[-1])
+    crop = any(view.moved for view in views) if data.augment is None else data.augment
+    flip = any(view.mirrored for view in views) or (data.augment is True and usual.flip)
+    flip = flip and data.augment is not False
+    augmentation = Augmentation(usual.padding if crop else 0, flip) if crop or flip else None
+    if augmentation == case.dataset.augmentation:
+        return case
+    dataset = replace(case.dataset, augmentation=augmentation)
+    vars(dataset).update(mean=case.dataset.mean, std=case.dataset.std)  # `replace` forgets them
+    how = [word for word, does in (("cropped", crop), ("flipped", flip)) if does]
+    taken = f"{' and '.join(how)} at random" if how else "as they are"
+    note = f"images are {taken} where it is healed, as suits the network (--data '{{..., augment: false}}' if not)"
+    return replace(case, dataset=dataset, notes=(*case.notes, note))
 
 
 def _read_ids(given: Given, dataset: Dataset) -> Known:

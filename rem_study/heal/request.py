@@ -177,7 +177,7 @@ def _rounds(
                 raise
             warnings.append(f"round {number} broke ({error}): what is kept is of those before it")
             break
-        own += [witness(one.healing, told, case.ids) for one in healed]
+        own += [witness(one.healing, case, case.ids) for one in healed]
         candidates += healed
         suspects = find_suspects([*before, *own], labels, known, told.doubt_before)
         case = _taking(told, suspects)

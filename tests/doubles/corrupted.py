@@ -21,14 +21,13 @@ TRAIN, TEST, CORRUPTED, CLASSES = 1200, 300, 48, (3, 5)
 @dataclass(frozen=True)
 class Corrupted:
     """`wrong`: ids of the corrupted samples; `clean`: the true labels of all training samples; `width`: of the
-    ResNet-9; `augment`: whether it was trained on shifted and flipped images."""
+    ResNet-9."""
 
     state: dict[str, torch.Tensor]
     files: dict[str, np.ndarray]
     wrong: np.ndarray
     clean: np.ndarray
     width: float = 0.125
-    augment: bool = False
 
     @property
     def model(self) -> str:
@@ -37,7 +36,7 @@ class Corrupted:
 
     def data(self, folder: Path) -> str:
         """As `--data` takes it, the files being in `folder`."""
-        return f"{{name: npz, root: {folder / 'data.npz'}, augment: {str(self.augment).lower()}}}"
+        return str(folder / "data.npz")
 
     def network(self, state: dict[str, torch.Tensor]) -> ResNet9:
         """With these weights, in evaluation mode."""

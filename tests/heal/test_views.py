@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from doubles.corrupted import Corrupted, digits_files
 from torch import Tensor, nn
 
 from rem_study.data import CorruptedTrainingSet, Dataset
+from rem_study.data.sources import Augmentation
+from rem_study.heal import inputs
 from rem_study.heal.inputs import Given, data_spec, read_case
 from rem_study.heal.views import AS_THEY_ARE, OFFERED, View, Views, suiting
 from rem_study.models.resnet9 import ResNet9
@@ -105,17 +107,54 @@ def test_logits_are_the_mean_over_the_views():
     assert training_logits(one.network, one.data, ids).equal(training_logits(one.network, one.data, ids, AS_THEY_ARE))
 
 
-def test_a_case_asks_its_networks_about_the_views_that_suit_the_one_given(tmp_path):
+@pytest.fixture
+def given(tmp_path) -> Given:
+    """A network that has learnt nothing, and 100 digits."""
     torch.manual_seed(0)
-    state = ResNet9(1, 10, 0.125).state_dict()
     files, wrong, clean = digits_files("random_label", 0, train=100)
-    given = Corrupted(state, files, wrong, clean)
-    given.write(tmp_path, wrong[:5])
-    named = (tmp_path / "model.pt", given.model, given.data(tmp_path), tmp_path / "known.csv")
-    case = read_case(Given(*named, mean=(0.5,), std=(0.5,)), data_spec(named[2]))
-    network = case.architecture.network
-    data, everything = CorruptedTrainingSet(case.dataset, None), torch.arange(100)
-    assert case.views == suiting(network, data, everything[~torch.isin(everything, case.ids)])
-    vars(case)["views"] = MOVED
-    asked = training_logits(network, data, everything, MOVED)
+    network = Corrupted(ResNet9(1, 10, 0.125).state_dict(), files, wrong, clean)
+    network.write(tmp_path, wrong[:5])
+    named = (tmp_path / "model.pt", network.model, str(tmp_path / "data.npz"), tmp_path / "known.csv")
+    return Given(*named, mean=(0.5,), std=(0.5,))
+
+
+def test_a_network_that_has_not_learnt_its_labels_is_asked_about_images_as_they_are(given):
+    case = read_case(given, data_spec(given.data))
+    assert case.views == AS_THEY_ARE and case.dataset.augmentation is None and not case.notes
+
+
+def test_a_case_asks_its_networks_about_the_views_that_suit_the_one_given(given):
+    case = replace(read_case(given, data_spec(given.data)), views=MOVED)
+    network, data = case.architecture.network, CorruptedTrainingSet(case.dataset, None)
+    asked = training_logits(network, data, torch.arange(100), MOVED)
     assert case.logits_of(network).equal(asked) and case.doubt_before.equal(doubt(asked, data.labels))
+
+
+@pytest.mark.parametrize(
+    ("augment", "views", "augmentation", "noted"),
+    [
+        ("null", AS_THEY_ARE, None, None),
+        ("null", MIRRORED, Augmentation(0, True), "images are flipped at random where it is healed"),
+        ("null", MOVED, Augmentation(1, False), "images are cropped at random where it is healed"),
+        ("null", MOVED_AND_MIRRORED, Augmentation(1, True), "images are cropped and flipped at random"),
+        ("true", AS_THEY_ARE, Augmentation(1, False), None),
+        ("true", MOVED, Augmentation(1, False), None),
+        ("true", MOVED_AND_MIRRORED, Augmentation(1, True), "images are cropped and flipped at random"),
+        ("false", MOVED_AND_MIRRORED, None, None),
+    ],
+)
+def test_healing_augments_as_training_seems_to_have_unless_told(
+    given, monkeypatch, augment, views, augmentation, noted
+):
+    asked: list[int] = []
+
+    def suit(network, data, retained):
+        asked.extend(retained.tolist())
+        return views
+
+    monkeypatch.setattr(inputs, "suiting", suit)
+    case = read_case(given, data_spec(f"{{name: npz, root: {given.data}, augment: {augment}}}"))
+    assert (case.views, case.dataset.augmentation) == (views, augmentation)
+    assert case.dataset.mean.item() == case.dataset.std.item() == 0.5
+    assert sorted([*asked, *case.ids.tolist()]) == list(range(100))
+    assert [noted in note for note in case.notes] == ([True] if noted else [])
