@@ -21,7 +21,7 @@ from rem_study.errors import InputError, did_you_mean
 from rem_study.heal.architecture import Architecture, load_architecture
 from rem_study.heal.checkpoint import read_checkpoint
 from rem_study.heal.foreign import DEFAULT_GIB, check_size, check_tensors
-from rem_study.heal.healing import normalised_by
+from rem_study.heal.healing import normalised_by, pose
 from rem_study.heal.names import Names, read_names
 from rem_study.heal.views import AS_THEY_ARE, Views, suiting
 from rem_study.models.own_model import with_sites
@@ -129,25 +129,23 @@ def read_case(given: Given, data: OwnDataSpec) -> Case:
 
 
 def _as_trained(case: Case, data: OwnDataSpec) -> Case:
-    """The case, with the views that suit its network, and images augmented as these show that training did: cropped,
-    flipped or neither where `data` does not say; where it says that they are augmented, flipped too if that suits."""
-    known = CorruptedTrainingSet(case.dataset, None)
-    retained = torch.ones(len(known), dtype=torch.bool, device=known.device)
-    retained[case.ids] = False
-    views = suiting(case.classifier(case.architecture.network), known, retained.nonzero().squeeze(1))
+    """The case, with the views that suit its network; and beside the augmentation that `data` has, images cropped and
+    flipped at random where moved and mirrored ones suit it, unless `data` says that they are not augmented."""
+    task = pose(case.architecture.network, case.dataset, case.ids, case.recipe, seed=case.seed)
+    views = suiting(task.network, task.data, task.retain_ids)
     case = replace(case, views=views)
-    usual = usual_augmentation(data.name, case.dataset.train_images.shape[-1])
-    crop = any(view.moved for view in views) if data.augment is None else data.augment
-    flip = any(view.mirrored for view in views) or (data.augment is True and usual.flip)
-    flip = flip and data.augment is not False
-    augmentation = Augmentation(usual.padding if crop else 0, flip) if crop or flip else None
-    if augmentation == case.dataset.augmentation:
+    if data.augment is False:
         return case
-    dataset = replace(case.dataset, augmentation=augmentation)
+    crops, flips = any(view.moved for view in views), any(view.mirrored for view in views)
+    usual = usual_augmentation(data.name, case.dataset.train_images.shape[-1])
+    read = case.dataset.augmentation or Augmentation(0, False)
+    suits = Augmentation(read.padding or (usual.padding if crops else 0), read.flip or flips)
+    if suits == read:
+        return case
+    dataset = replace(case.dataset, augmentation=suits)
     vars(dataset).update(mean=case.dataset.mean, std=case.dataset.std)  # `replace` forgets them
-    how = [word for word, does in (("cropped", crop), ("flipped", flip)) if does]
-    taken = f"{' and '.join(how)} at random" if how else "as they are"
-    note = f"images are {taken} where it is healed, as suits the network (--data '{{..., augment: false}}' if not)"
+    how = " and ".join([*(["cropped"] if suits.padding else []), *(["flipped"] if suits.flip else [])])
+    note = f"healing takes images {how} at random, as suits the network (--data '{{..., augment: false}}': as they are)"
     return replace(case, dataset=dataset, notes=(*case.notes, note))
 
 

@@ -31,9 +31,6 @@ ASKED = 10_000
 LEARNT = 0.5
 """Of these, that a network gives their label: one that gives fewer tells nothing of views."""
 
-LOST = 0.005
-"""Of all samples, that may get their label no more under views that suit."""
-
 
 @dataclass(frozen=True)
 class View:
@@ -75,8 +72,8 @@ OFFERED: tuple[Views, ...] = (
 
 
 def suiting(network: nn.Module, data: CorruptedTrainingSet, retained: Tensor) -> Views:
-    """Of OFFERED the most views under which the network gives `retained` samples, int64 (M,), their given label no less
-    often than under any others, but for LOST of them; ASKED of these are asked about."""
+    """Of OFFERED those under which the network gives the most `retained` samples, int64 (M,), their given label; of
+    equals the fewest. ASKED of the samples are asked about."""
     order = torch.randperm(len(retained), generator=generator("views"))[:ASKED]
     some = retained[order.to(retained.device)]
     labels = data.labels[some].cpu()
@@ -86,7 +83,4 @@ def suiting(network: nn.Module, data: CorruptedTrainingSet, retained: Tensor) ->
         mean = torch.stack([said[view] for view in views]).mean(0)
         return (mean.argmax(1) == labels).double().mean().item()
 
-    shares = {views: given(views) for views in OFFERED}
-    if shares[AS_THEY_ARE] < LEARNT:
-        return AS_THEY_ARE
-    return [views for views, share in shares.items() if share >= max(shares.values()) - LOST][-1]
+    return max(OFFERED, key=given) if given(AS_THEY_ARE) >= LEARNT else AS_THEY_ARE

@@ -134,12 +134,12 @@ def test_a_case_asks_its_networks_about_the_views_that_suit_the_one_given(given)
     ("augment", "views", "augmentation", "noted"),
     [
         ("null", AS_THEY_ARE, None, None),
-        ("null", MIRRORED, Augmentation(0, True), "images are flipped at random where it is healed"),
-        ("null", MOVED, Augmentation(1, False), "images are cropped at random where it is healed"),
-        ("null", MOVED_AND_MIRRORED, Augmentation(1, True), "images are cropped and flipped at random"),
+        ("null", MIRRORED, Augmentation(0, True), "healing takes images flipped at random"),
+        ("null", MOVED, Augmentation(1, False), "healing takes images cropped at random"),
+        ("null", MOVED_AND_MIRRORED, Augmentation(1, True), "healing takes images cropped and flipped at random"),
         ("true", AS_THEY_ARE, Augmentation(1, False), None),
         ("true", MOVED, Augmentation(1, False), None),
-        ("true", MOVED_AND_MIRRORED, Augmentation(1, True), "images are cropped and flipped at random"),
+        ("true", MOVED_AND_MIRRORED, Augmentation(1, True), "healing takes images cropped and flipped at random"),
         ("false", MOVED_AND_MIRRORED, None, None),
     ],
 )
