@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from rem_study.errors import UnlearningError
 from rem_study.heal.again import joined, surest
 from rem_study.heal.suspects import Suspects, Witness, find_suspects
+from rem_study.heal.views import Views, suiting
 from rem_study.seeds import generator
 from rem_study.spec import StudySpec, load_space
 from rem_study.spec.resolve import load_study
@@ -57,15 +58,17 @@ def healed(posed: PosedTask, method: str, number: int) -> nn.Module:
     return unlearn(method, task, load_space(method).defaults).network
 
 
-def rem_scores(posed: PosedTask, before: Tensor) -> dict[str, Tensor]:
-    """Scores (N,) by name, from networks that REM healed."""
-    labels, known = posed.task.data.labels, posed.task.forget_ids
-    witnesses = testimony(posed)
+def rem_scores(posed: PosedTask) -> dict[str, Tensor]:
+    """Scores (N,) by name, from networks that REM healed, over the views that suit the original, as `heal` asks."""
+    task, labels, known = posed.task, posed.task.data.labels, posed.task.forget_ids
+    views = suiting(task.network, task.data, task.retain_ids)
+    before = doubt(training_logits(task.network, task.data, task.all_ids, views), labels)
+    witnesses = testimony(posed, views)
     margins = [doubt(one.logits, labels) for one in witnesses]
     mean = torch.stack(margins).mean(0)
     once = twice = find_suspects(witnesses, labels, known, before)
     if once.believable and len(more := surest(once)):
-        witnesses += testimony(knowing(posed, more))
+        witnesses += testimony(knowing(posed, more), views)
         twice = find_suspects(witnesses, labels, known, before)
     return {
         "REM, 1 erasure": margins[0],
@@ -77,11 +80,11 @@ def rem_scores(posed: PosedTask, before: Tensor) -> dict[str, Tensor]:
     }
 
 
-def testimony(posed: PosedTask) -> list[Witness]:
+def testimony(posed: PosedTask, views: Views) -> list[Witness]:
     """What ERASURES networks say that REM healed."""
     data, known = posed.task.data, posed.task.forget_ids
     networks = [healed(posed, "rem", number) for number in range(ERASURES)]
-    return [Witness(training_logits(network, data, posed.task.all_ids), known) for network in networks]
+    return [Witness(training_logits(network, data, posed.task.all_ids, views), known) for network in networks]
 
 
 def knowing(posed: PosedTask, more: Tensor) -> PosedTask:
@@ -185,7 +188,7 @@ def main() -> None:
                 if not shared and not arguments.methods_only:
                     shared = original_scores(posed) | uncorrupted_scores(spec, posed)
                     shared |= {} if arguments.no_cleanlab else cleanlab_scores(spec, posed)
-                scores = shared | ({} if arguments.methods_only else rem_scores(posed, shared["original, margin"]))
+                scores = shared | ({} if arguments.methods_only else rem_scores(posed))
                 for method in arguments.methods:
                     try:
                         logits = training_logits(healed(posed, method, 0), posed.task.data, posed.task.all_ids)
