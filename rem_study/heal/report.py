@@ -78,6 +78,8 @@ def report_facts(
         },
         "mean": dataset.mean.flatten().tolist(),
         "std": dataset.std.flatten().tolist(),
+        "augmentation": None if dataset.augmentation is None else asdict(dataset.augmentation),
+        "views": len(case.views),
         "configuration": healing.configuration,
         "recommendation": _provenance(kept.source),
         **({"tries": [_told_try(one) for one in kept.tries]} if len(kept.tries) > 1 else {}),

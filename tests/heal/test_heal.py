@@ -212,11 +212,18 @@ def test_the_report_says_what_was_done_and_what_came_of_it(place):
     assert report["samples"] == {"train": 120, "forget": 8, "test": 40}
     assert report["configuration"]["epochs"] == 2
     assert (report["method"], report["seed"], report["overrides"]) == ("rem", 3, ["epochs=2"])
+    assert (report["augmentation"], report["views"]) == (None, 1)
     for name in ("retain_accuracy", "forget_accuracy", "healed_discovered", "test_accuracy"):
         assert set(report[name]) == {"before", "after"}
     assert "forget set, wrong labels" in result.stdout
     assert "model.healed.report.json" in result.stdout
     assert "warning: the checkpoint gives only" in result.stderr  # it was never trained
+
+
+def test_the_report_says_how_images_were_augmented(place):
+    save(ResNet9(1, 10, 0.0625))
+    run("--set", "epochs=1", "--no-diagnosis", "--rounds", "1", data="{name: npz, root: data.npz, augment: true}")
+    assert json.loads(Path("model.healed.report.json").read_text())["augmentation"] == {"padding": 1, "flip": False}
 
 
 def test_without_a_test_part_nothing_is_said_of_held_out_images(place):
