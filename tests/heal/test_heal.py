@@ -222,7 +222,7 @@ def test_the_report_says_what_was_done_and_what_came_of_it(place):
 
 def test_the_report_says_how_images_were_augmented(place):
     save(ResNet9(1, 10, 0.0625))
-    run("--set", "epochs=1", "--no-diagnosis", "--rounds", "1", data="{name: npz, root: data.npz, augment: true}")
+    run("--set", "epochs=2", "--no-diagnosis", "--rounds", "1", data="{name: npz, root: data.npz, augment: true}")
     assert json.loads(Path("model.healed.report.json").read_text())["augmentation"] == {"padding": 1, "flip": False}
 
 
