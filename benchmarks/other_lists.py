@@ -48,7 +48,7 @@ def scores(name: str, network: Corrupted, seed: int) -> Iterator[tuple[str, Tens
     everything = np.arange(len(given))
     whole = network.network(network.state)
     uncorrupted = trained_alike(name, network, np.setdiff1d(everything, network.wrong), seed)
-    order = np.random.default_rng(seed).permutation(everything)
+    order = np.random.default_rng([seed, FOLDS]).permutation(everything)  # not that by which samples were corrupted
     held_out = {told: torch.zeros(len(given), 10) for told in VIEWS}
     for number, fold in enumerate(np.array_split(order, FOLDS)):
         other = trained_alike(name, network, np.setdiff1d(everything, fold), 1000 + FOLDS * seed + number)
