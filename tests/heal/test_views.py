@@ -48,7 +48,7 @@ def set_of(images: np.ndarray, labels: np.ndarray) -> CorruptedTrainingSet:
 
 @dataclass(frozen=True)
 class Taught:
-    """A small network that plain PyTorch taught digits, each batch changed by `change`."""
+    """A small network that plain PyTorch taught digits, some with `wrong` labels."""
 
     network: nn.Module
     data: CorruptedTrainingSet
@@ -56,7 +56,7 @@ class Taught:
 
 
 def taught(kind: str, epochs: int = 6) -> Taught:
-    """`kind`: as they are, moved, or moved and mirrored."""
+    """On images `as they are`, `moved`, or `moved and mirrored`, each batch in another way."""
     files, wrong, _ = digits_files("random_label", 0)
     data = set_of(files["train_images"], files["train_labels"])
     torch.manual_seed(0)
