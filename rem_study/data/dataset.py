@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,10 +94,16 @@ class Dataset:
 
     def training_part(self, labels: Tensor) -> Dataset:
         """The training images under other labels (N,), normalised as here; no true label, no test image."""
-        no_images, no_labels = self.test_images[:0], self.test_labels[:0]
-        part = replace(self, train_labels=labels, test_images=no_images, test_labels=no_labels)
-        vars(part).update(mean=self.mean, std=self.std)  # `replace` forgets them; counting takes time
-        return part
+        return self._alike(train_labels=labels, test_images=self.test_images[:0], test_labels=self.test_labels[:0])
+
+    def augmented_by(self, augmentation: Augmentation | None) -> Dataset:
+        """The same data, augmented so in training, normalised as here."""
+        return self._alike(augmentation=augmentation)
+
+    def _alike(self, **changed: Any) -> Dataset:
+        alike = replace(self, **changed)
+        vars(alike).update(mean=self.mean, std=self.std)  # `replace` forgets them; counting takes time
+        return alike
 
     def to(self, device: torch.device, most: float = math.inf) -> Dataset:
         """The same data for computing on `device`.

@@ -142,11 +142,9 @@ def _as_trained(case: Case, data: OwnDataSpec) -> Case:
     suits = Augmentation(read.padding or (usual.padding if crops else 0), read.flip or flips)
     if suits == read:
         return case
-    dataset = replace(case.dataset, augmentation=suits)
-    vars(dataset).update(mean=case.dataset.mean, std=case.dataset.std)  # `replace` forgets them
     how = " and ".join([*(["cropped"] if suits.padding else []), *(["flipped"] if suits.flip else [])])
     note = f"healing takes images {how} at random, as suits the network (--data '{{..., augment: false}}': as they are)"
-    return replace(case, dataset=dataset, notes=(*case.notes, note))
+    return replace(case, dataset=case.dataset.augmented_by(suits), notes=(*case.notes, note))
 
 
 def _read_ids(given: Given, dataset: Dataset) -> Known:
